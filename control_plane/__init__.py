@@ -1,0 +1,1 @@
+"""The control plane: turns the policy into what Envoy runs."""

@@ -1,0 +1,1 @@
+"""The admin API: weights and status, from admin.proto."""

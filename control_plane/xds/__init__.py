@@ -1,0 +1,1 @@
+"""xDS: snapshots, versions, streams."""

@@ -1,0 +1,1 @@
+"""ext_authz: decides every request before Envoy routes it."""

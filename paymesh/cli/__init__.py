@@ -1,0 +1,1 @@
+"""The `paymesh` command, the local stack and the demo."""

@@ -1,0 +1,1 @@
+"""The policy: documents (what an operator writes) and compiled objects (what a request is decided by)."""

@@ -1,0 +1,269 @@
+"""Owns the compiled policy: frozen objects with keys parsed and references resolved, ready for the request path.
+
+Refuses I/O and YAML: documents are read in `load.py` and turned into these in `compile.py`. A reload builds a
+whole new `Policy`; a request keeps the one it began with.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from paymesh.payments.secrets import Secret
+
+JsonPointer = tuple[str, ...]
+"""A path into a JSON document: object member names (RFC 6901 reference tokens, unescaped)."""
+
+TOTAL_WEIGHT = 10_000
+"""The sum of a service's version weights, always: 0.01% steps, and growing a canary never reshuffles (DESIGN 6)."""
+
+
+class Operation(enum.StrEnum):
+    """What a request does, from the policy; sent upstream as `x-pay-operation`."""
+
+    PAY = "pay"
+    QUERY = "query"
+    REFUND = "refund"
+    CLOSE = "close"
+    NOTIFY = "notify"
+    BILL = "bill"
+    LOGIN = "login"
+    OTHER = "other"
+
+
+class Scheme(enum.StrEnum):
+    """How a caller proves who it is."""
+
+    WECHAT_V3 = "wechat_v3"
+    WECHAT_V3_NOTIFICATION = "wechat_v3_notification"
+    HMAC = "hmac"
+
+
+class Protocol(enum.StrEnum):
+    """The language a caller speaks: how refusals look and how outcomes are read."""
+
+    WECHAT_V3 = "wechat_v3"
+    PAYMESH = "paymesh"
+
+
+class SanitizeAction(enum.StrEnum):
+    DROP = "drop"
+    MASK = "mask"
+    HASH = "hash"
+
+
+class MaskKind(enum.StrEnum):
+    """What a masked value is, which decides what stays readable (protocols.md section 5)."""
+
+    PHONE = "phone"
+    RESIDENT_ID = "resident_id"
+    PAN = "pan"
+    ORDER_NO = "order_no"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class WechatCredential:
+    """One request-signing key of a merchant. `serial_no` is upper-case hex or `PUB_KEY_ID_...`."""
+
+    mchid: str
+    serial_no: str
+    public_key: RSAPublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class HmacCredential:
+    key_id: str
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSize:
+    """A token bucket: `requests_per_second` refill, `burst` capacity. Both are whole requests."""
+
+    requests_per_second: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merchant:
+    id: str
+    rate_limits: Mapping[str, BucketSize]
+    """Overrides by rate limit name."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A rate limit per merchant. `name` is stable: buckets survive a policy reload under it."""
+
+    name: str
+    size: BucketSize
+
+
+@dataclass(frozen=True, slots=True)
+class HashKey:
+    id: str
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class SanitizeRule:
+    field: JsonPointer
+    action: SanitizeAction
+    kind: MaskKind = MaskKind.ALL
+    hash_key: HashKey | None = None
+    """Set exactly when action is HASH."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where a route's JSON body keeps the facts that decide: None means the route has no such fact."""
+
+    order_no: JsonPointer | None = None
+    amount: JsonPointer | None = None
+    """Integer minor units."""
+    currency: JsonPointer | None = None
+    default_currency: str = "CNY"
+    product: JsonPointer | None = None
+    fixed_product: str | None = None
+    required: tuple[JsonPointer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A way for money to move. Eligible when operation, product, currency and amount all fit (amount in minor units)."""
+
+    name: str
+    service: str
+    operations: frozenset[Operation]
+    products: frozenset[str] | None
+    """None: any product."""
+    currencies: frozenset[str]
+    min_amount: int
+    max_amount: int | None
+    priority: int
+    """Lower goes first; equal priorities keep the route's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationKeys:
+    """What is needed to read one provider account's signed notifications (WeChat Pay v3)."""
+
+    channel: str
+    platform_keys: Mapping[str, RSAPublicKey]
+    """By serial, upper-case hex or PUB_KEY_ID_..."""
+    apiv3_key: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMatch:
+    """A header that must be present (`exact` None) or equal `exact`. `name` is lower case."""
+
+    name: str
+    exact: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryMatch:
+    """A query parameter that must be present (`exact` None) or equal `exact`, compared as Envoy does."""
+
+    name: str
+    exact: str | None
+
+
+class PathKind(enum.IntEnum):
+    """Ordered by specificity: lower is tried first."""
+
+    EXACT = 0
+    TEMPLATE = 1
+    PREFIX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """When a request belongs to a route. Path matches see the path without its query.
+
+    `path_regex` is set for templates: `{name}` stands for one non-empty segment. It is valid in RE2 and in `re` alike.
+    """
+
+    path_kind: PathKind
+    path: str
+    path_regex: str | None
+    methods: frozenset[str]
+    """Empty: any method."""
+    headers: tuple[HeaderMatch, ...] = ()
+    query_parameters: tuple[QueryMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    name: str
+    match: RouteMatch
+    operation: Operation
+    schemes: tuple[Scheme, ...]
+    protocol: Protocol
+    fields: Fields
+    rate_limits: tuple[RateLimit, ...]
+    channels: tuple[Channel, ...]
+    """Candidates for a pay route, by priority; the one notified for a notify route; otherwise empty."""
+    service: str | None
+    """The service of a route that selects no channel; None on pay routes."""
+    sanitize_request: tuple[SanitizeRule, ...]
+    observe_response: bool
+    timeout_ms: int
+    max_body_bytes: int
+
+    @property
+    def is_pay(self) -> bool:
+        return self.operation is Operation.PAY
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceVersion:
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    initial_weight: int
+    """Of TOTAL_WEIGHT; a recorded `set-weight` wins over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    name: str
+    versions: tuple[ServiceVersion, ...]
+    """In the order of the weighted cluster, which never changes while weights move. One to three; with three the middle is stable."""
+    connect_timeout_ms: int
+
+    @property
+    def split_salt(self) -> str:
+        """Salts `x-pay-split`, so that two services do not send the same merchants to their canaries first."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything a request is decided by. `version` is the hash of the documents and of every file they refer to."""
+
+    version: str
+    routes: tuple[Route, ...]
+    """In match order: most specific first, equal ones in document order."""
+    services: Mapping[str, Service]
+    channels: Mapping[str, Channel]
+    merchants: Mapping[str, Merchant]
+    hmac_keys: Mapping[str, tuple[Merchant, HmacCredential]]
+    """By key id."""
+    wechat_keys: Mapping[tuple[str, str], tuple[Merchant, WechatCredential]]
+    """By (mchid, serial_no)."""
+    wechat_merchants: Mapping[str, Merchant]
+    """By mchid."""
+    notification_keys: Mapping[str, NotificationKeys]
+    """By channel name."""
+    routes_by_name: Mapping[str, Route] = field(repr=False)
