@@ -1,0 +1,43 @@
+"""Owns the names that paymesh's parts use among themselves: internal headers and metadata keys.
+
+Envoy removes every `x-pay-*` header from the client's request before anything reads it, so what carries one of
+these names was written by us.
+"""
+
+from __future__ import annotations
+
+INTERNAL_HEADER_PREFIX = "x-pay-"
+
+MERCHANT_HEADER = "x-pay-merchant"
+OPERATION_HEADER = "x-pay-operation"
+CHANNEL_HEADER = "x-pay-channel"
+SPLIT_HEADER = "x-pay-split"
+REPLAY_HEADER = "x-pay-replay"
+REASON_HEADER = "x-pay-reason"
+REQUEST_ID_HEADER = "x-pay-request-id"
+
+ROUTE_EXTENSION = "paymesh.route"
+"""Key in ext_authz's `context_extensions`: the route's name, written by the control plane."""
+
+AUTHZ_FILTER = "envoy.filters.http.ext_authz"
+"""Name of the ext_authz filter, and so the namespace of its dynamic metadata."""
+SANITIZE_FILTER = "paymesh.ext_proc.sanitize"
+OBSERVE_FILTER = "paymesh.ext_proc.observe"
+OUTCOME_NAMESPACE = "paymesh.outcome"
+"""Namespace of the dynamic metadata that ext_proc writes about a response."""
+
+# Keys of ext_authz's dynamic metadata (all values are strings).
+META_DECISION = "decision"
+DECISION_ALLOW = "allow"
+DECISION_DENY = "deny"
+META_ROUTE = "route"
+META_OPERATION = "operation"
+META_MERCHANT = "merchant"
+META_SCHEME = "scheme"
+META_CHANNEL = "channel"
+META_REASON = "reason"
+META_REQUEST_ID = "request_id"
+META_TRACE_PARENT = "traceparent"
+
+META_OUTCOME = "outcome"
+"""Key in OUTCOME_NAMESPACE: an `Outcome` value."""
