@@ -1,0 +1,92 @@
+"""Owns the policy in force: loads it at start, watches its files, and swaps one reference when a good new one appears.
+
+Refuses a bad one: the policy in force stays, the problems are logged and kept for whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from paymesh.payments.policy.compiled import Policy
+from paymesh.payments.policy.load import LoadedPolicy, load
+from paymesh.payments.policy.problems import PolicyErrors, PolicyProblem
+from paymesh.payments.policy.yaml_source import policy_files
+
+POLL_SECONDS = 0.25
+_LOG = logging.getLogger(__name__)
+
+Signature = tuple[tuple[str, int, int, int], ...]
+
+
+class PolicySource:
+    """The policy of these files and folders. Raises PolicyErrors if the first load fails."""
+
+    def __init__(self, paths: Sequence[Path], environ: Mapping[str, str]) -> None:
+        self._paths = tuple(paths)
+        self._environ = dict(environ)
+        self._loaded = load(self._paths, self._environ)
+        self._signature = self._sign(self._loaded.files)
+        self.last_problems: tuple[PolicyProblem, ...] = ()
+        """Why the newest files are not in force; empty when they are."""
+        self.failures = 0
+        """Reloads refused since the start."""
+
+    @property
+    def current(self) -> Policy:
+        """The policy in force. Read it once a request and keep it: the next read may be another one."""
+        return self._loaded.policy
+
+    async def watch(self, on_reload: Callable[[Policy], Awaitable[None]] | None = None) -> None:
+        """Poll the files until cancelled. `on_reload` may raise PolicyErrors to refuse the new policy."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            await self.poll(on_reload)
+
+    async def poll(self, on_reload: Callable[[Policy], Awaitable[None]] | None = None) -> bool:
+        """Look once; True if a new policy came into force."""
+        # A signature taken before reading: files that change while they are read are read again next time.
+        signature = await asyncio.to_thread(self._sign, self._loaded.files)
+        if signature == self._signature:
+            return False
+        try:
+            loaded = await asyncio.to_thread(load, self._paths, self._environ)
+            changed = loaded.policy.version != self.current.version
+            if changed and on_reload is not None:
+                await on_reload(loaded.policy)
+        except PolicyErrors as error:
+            self._refuse(error)
+            self._signature = signature
+            return False
+        self._accept(loaded, signature)
+        return changed
+
+    def _refuse(self, error: PolicyErrors) -> None:
+        self.last_problems = error.problems
+        self.failures += 1
+        _LOG.error(
+            "policy refused; the one in force stays",
+            extra={"fields": {"policy": self.current.version, "problems": [str(p) for p in error.problems]}},
+        )
+
+    def _accept(self, loaded: LoadedPolicy, signature: Signature) -> None:
+        new_files = loaded.files != self._loaded.files
+        if loaded.policy.version != self.current.version:
+            _LOG.info(
+                "policy in force", extra={"fields": {"policy": loaded.policy.version, "before": self.current.version}}
+            )
+            self._loaded = loaded
+        self.last_problems = ()
+        self._signature = self._sign(self._loaded.files) if new_files else signature
+
+    def _sign(self, files: Sequence[Path]) -> Signature:
+        seen = []
+        for file in {*files, *policy_files(self._paths)}:
+            try:
+                status = file.stat()
+                seen.append((str(file), status.st_mtime_ns, status.st_size, status.st_ino))
+            except OSError:
+                seen.append((str(file), 0, 0, 0))
+        return tuple(sorted(seen))
