@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -33,22 +33,15 @@ def load(paths: Sequence[Path], environ: Mapping[str, str]) -> LoadedPolicy:
     # The models' problems hide nothing: documents that parse are compiled even when the YAML had other faults.
     policy = compiler.compile("") if compiler is not None else None
     problems = [*tree.problems, *(compiler.problems if compiler is not None else ())]
-    if problems or policy is None:
-        raise PolicyErrors(problems)
-    version = _version(tree, references, environ)
     files = (*tree.files, *sorted(references.touched))
-    return LoadedPolicy(_with_version(policy, version), files)
+    if problems or policy is None or document is None:
+        raise PolicyErrors(problems, files)
+    return LoadedPolicy(replace(policy, version=_version(document, references)), files)
 
 
 def load_policy(paths: Sequence[Path], environ: Mapping[str, str]) -> Policy:
     """The compiled policy of these files and folders. Raises PolicyErrors."""
     return load(paths, environ).policy
-
-
-def _with_version(policy: Policy, version: str) -> Policy:
-    from dataclasses import replace
-
-    return replace(policy, version=version)
 
 
 def _parse(tree: SourceTree, environ: Mapping[str, str]) -> PolicyDocument | None:
@@ -71,10 +64,8 @@ def _problem(tree: SourceTree, loc: Sequence[int | str], message: str, kind: str
     return tree.problem(shown, text)
 
 
-def _version(tree: SourceTree, references: References, environ: Mapping[str, str]) -> str:
-    digest = hashlib.sha256()
-    for part in (repr(tree.data), *(f"{path}" for path in sorted(references.contents))):
-        digest.update(part.encode())
+def _version(document: PolicyDocument, references: References) -> str:
+    digest = hashlib.sha256(document.model_dump_json().encode())
     for path in sorted(references.contents):
-        digest.update(hashlib.sha256(references.contents[path]).digest())
+        digest.update(str(path).encode() + b"\0" + hashlib.sha256(references.contents[path]).digest())
     return digest.hexdigest()[:16]

@@ -1,9 +1,13 @@
-"""Owns how a bad policy is reported: every problem at once, each as `file:line: path: message`. Never a secret's value."""
+"""Owns how a bad policy is reported: every problem at once, each as `file:line: path: message`.
+
+Refuses to show a secret's value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 DocumentPath = tuple[str | int, ...]
 
@@ -22,10 +26,11 @@ class PolicyProblem:
 
 
 class PolicyErrors(Exception):  # noqa: N818 - it holds many
-    """The policy was refused whole. `problems` are sorted by file and line."""
+    """The policy was refused whole. `problems` are sorted by file and line; `files` are all that were looked at."""
 
-    def __init__(self, problems: Iterable[PolicyProblem]) -> None:
+    def __init__(self, problems: Iterable[PolicyProblem], files: Sequence[Path] = ()) -> None:
         self.problems = tuple(sorted(set(problems)))
+        self.files = tuple(files)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -28,7 +28,8 @@ class PolicySource:
         self._paths = tuple(paths)
         self._environ = dict(environ)
         self._loaded = load(self._paths, self._environ)
-        self._signature = self._sign(self._loaded.files)
+        self._watched = frozenset(self._loaded.files)
+        self._signature: Signature = ()
         self.last_problems: tuple[PolicyProblem, ...] = ()
         """Why the newest files are not in force; empty when they are."""
         self.failures = 0
@@ -47,23 +48,30 @@ class PolicySource:
 
     async def poll(self, on_reload: Callable[[Policy], Awaitable[None]] | None = None) -> bool:
         """Look once; True if a new policy came into force."""
-        # A signature taken before reading: files that change while they are read are read again next time.
-        signature = await asyncio.to_thread(self._sign, self._loaded.files)
+        # The signature is taken before reading: files that change while they are read are read again next time.
+        signature = await asyncio.to_thread(self._sign)
         if signature == self._signature:
             return False
+        watched = self._watched
         try:
             loaded = await asyncio.to_thread(load, self._paths, self._environ)
             changed = loaded.policy.version != self.current.version
             if changed and on_reload is not None:
                 await on_reload(loaded.policy)
         except PolicyErrors as error:
+            self._watched = frozenset({*self._loaded.files, *error.files})
             self._refuse(error)
-            self._signature = signature
-            return False
-        self._accept(loaded, signature)
+            changed = False
+        else:
+            self._watched = frozenset(loaded.files)
+            self._accept(loaded, changed)
+        # Files not watched before have no signature yet: the next look reads once more.
+        self._signature = signature if self._watched <= watched else ()
         return changed
 
     def _refuse(self, error: PolicyErrors) -> None:
+        if error.problems == self.last_problems:
+            return
         self.last_problems = error.problems
         self.failures += 1
         _LOG.error(
@@ -71,19 +79,17 @@ class PolicySource:
             extra={"fields": {"policy": self.current.version, "problems": [str(p) for p in error.problems]}},
         )
 
-    def _accept(self, loaded: LoadedPolicy, signature: Signature) -> None:
-        new_files = loaded.files != self._loaded.files
-        if loaded.policy.version != self.current.version:
+    def _accept(self, loaded: LoadedPolicy, changed: bool) -> None:
+        if changed:
             _LOG.info(
                 "policy in force", extra={"fields": {"policy": loaded.policy.version, "before": self.current.version}}
             )
             self._loaded = loaded
         self.last_problems = ()
-        self._signature = self._sign(self._loaded.files) if new_files else signature
 
-    def _sign(self, files: Sequence[Path]) -> Signature:
+    def _sign(self) -> Signature:
         seen = []
-        for file in {*files, *policy_files(self._paths)}:
+        for file in {*self._watched, *policy_files(self._paths)}:
             try:
                 status = file.stat()
                 seen.append((str(file), status.st_mtime_ns, status.st_size, status.st_ino))

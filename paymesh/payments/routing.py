@@ -1,0 +1,59 @@
+"""Owns finding a request's route where Envoy did not tell it. Means exactly what Envoy's router means by the same match.
+
+The comparison with the real router, on generated requests, is `tests/data_plane/test_router_agreement.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from paymesh.payments.policy.compiled import PathKind, Policy, Route, RouteMatch
+from paymesh.payments.request import Request
+
+
+def find_route(policy: Policy, request: Request) -> Route | None:
+    """The first route that matches, most specific first; None if none does."""
+    return next((route for route in policy.routes if matches(route.match, request)), None)
+
+
+def matches(match: RouteMatch, request: Request) -> bool:
+    if match.methods and request.method not in match.methods:
+        return False
+    if not _path_matches(match, request.path):
+        return False
+    for header in match.headers:
+        # Envoy joins a repeated header's values with a comma before it compares.
+        values = request.headers.get(header.name)
+        if values is None or (header.exact is not None and ",".join(values) != header.exact):
+            return False
+    if not match.query_parameters:
+        return True
+    parameters = query_parameters(request.query)
+    return all(
+        query.name in parameters and (query.exact is None or parameters[query.name] == query.exact)
+        for query in match.query_parameters
+    )
+
+
+def _path_matches(match: RouteMatch, path: str) -> bool:
+    if match.path_kind is PathKind.EXACT:
+        return path == match.path
+    if match.path_kind is PathKind.PREFIX:
+        return path.startswith(match.path)
+    assert match.path_regex is not None
+    return _pattern(match.path_regex).fullmatch(path) is not None
+
+
+@lru_cache(maxsize=4096)
+def _pattern(regex: str) -> re.Pattern[str]:
+    return re.compile(regex, re.ASCII)
+
+
+def query_parameters(query: str) -> dict[str, str]:
+    """First value of each parameter, not decoded: Envoy compares the raw text, and so do we."""
+    found: dict[str, str] = {}
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        found.setdefault(name, value)
+    return found
