@@ -1,0 +1,59 @@
+"""Owns what the steps hand on: a frozen context that gains one typed fact a step, and the decision at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from paymesh.payments.channels import Selection
+from paymesh.payments.credentials.authenticated import Authenticated
+from paymesh.payments.denial import Denial
+from paymesh.payments.fields import OrderFacts
+from paymesh.payments.policy.compiled import Policy, Route
+from paymesh.payments.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class CheckContext:
+    """One request on its way through the steps. The policy is the one it began with, whatever is reloaded meanwhile."""
+
+    request: Request
+    policy: Policy = field(repr=False)
+    now_s: int
+    """Wall clock, Unix seconds."""
+    monotonic_ns: int
+    route: Route | None = None
+    caller: Authenticated | None = None
+    replayed: bool = False
+    facts: OrderFacts = field(default=OrderFacts(), repr=False)
+    selection: Selection | None = None
+    why: str = ""
+    """What the last step has to say for itself; names and counts, never values."""
+
+
+class Step(Protocol):
+    """One question. Raises Unavailable where it cannot be decided; anything else raised is a bug, and a refusal too."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def __call__(self, context: CheckContext) -> CheckContext | Denial: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What a step decided and why, for the decision log and `paymesh explain`."""
+
+    step: str
+    verdict: str
+    """pass, deny or unavailable."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The end of a check. `context` holds whatever was found until then; `denial` None means the request may pass."""
+
+    context: CheckContext
+    denial: Denial | None
+    steps: tuple[StepRecord, ...]

@@ -1,0 +1,67 @@
+"""Owns the order of the checks and how they are run: counted, timed, and closed whatever a step does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ext_authz.check_context import CheckContext, Decision, Step, StepRecord
+from ext_authz.steps.channel import ChannelStep
+from ext_authz.steps.credential import CredentialStep
+from ext_authz.steps.fields import FieldsStep
+from ext_authz.steps.limits import LimitsStep
+from ext_authz.steps.replay import ReplayStep
+from ext_authz.steps.route import RouteStep
+from paymesh.payments.denial import Denial, Reason, Unavailable
+from paymesh.payments.nonces import NonceStore
+from paymesh.payments.token_bucket import BucketStore
+
+_LOG = logging.getLogger(__name__)
+
+
+def build_pipeline(nonces: NonceStore, buckets: BucketStore) -> tuple[Step, ...]:
+    """The steps in their order. Each comment says why it stands there."""
+    return (
+        RouteStep(),  # everything else depends on what the route asks for
+        CredentialStep(),  # before any work that a stranger could make us do
+        ReplayStep(nonces),  # after the signature: only genuine nonces are stored
+        LimitsStep(buckets),  # after replay: a replayed request must not use up the merchant's tokens
+        FieldsStep(),  # after the limits: parsing is the dearest work left
+        ChannelStep(),  # needs the fields
+    )
+
+
+async def decide(steps: Sequence[Step], context: CheckContext) -> Decision:
+    """Run the steps until one denies. An exception is a refusal with 503, and is logged."""
+    records: list[StepRecord] = []
+    for step in steps:
+        denial: Denial | None = None
+        verdict = "deny"
+        try:
+            outcome = await step(context)
+        except Unavailable as cause:
+            verdict, denial = "unavailable", Denial(Reason.UNAVAILABLE, str(cause))
+        except Exception as bug:  # closed: a bug in a step must never let a payment through
+            # The exception's text may hold values of the request: its type and place are enough to find the bug.
+            _LOG.error(
+                "step failed",
+                extra={"fields": {"step": step.name, "error": type(bug).__name__, "place": _place(bug)}},
+            )
+            verdict, denial = "unavailable", Denial(Reason.UNAVAILABLE, f"{type(bug).__name__} in this step")
+        else:
+            if isinstance(outcome, Denial):
+                denial = outcome
+            else:
+                context = outcome
+        if denial is not None:
+            records.append(StepRecord(step.name, verdict, f"{denial.reason}: {denial.detail}"))
+            return Decision(context, denial, tuple(records))
+        records.append(StepRecord(step.name, "pass", context.why))
+    return Decision(context, None, tuple(records))
+
+
+def _place(bug: BaseException) -> str:
+    trace = bug.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "unknown" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

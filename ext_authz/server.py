@@ -1,0 +1,127 @@
+"""Owns the ext_authz service: the gRPC servicer, its metrics, its decision log, and how it starts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import grpc
+from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ext_authz.check_context import CheckContext, Decision, Step
+from ext_authz.pipeline import build_pipeline, decide
+from ext_authz.wire import read_request, write_response
+from paymesh.payments.nonces import InProcessNonces
+from paymesh.payments.policy.problems import PolicyErrors
+from paymesh.payments.policy.source import PolicySource
+from paymesh.payments.token_bucket import InProcessBuckets
+from paymesh.server.service import ServiceRuntime, add_server_arguments, run_service, server_options
+from paymesh.server.trace import parse_traceparent, set_trace
+
+_LOG = logging.getLogger(__name__)
+
+
+class Metrics:
+    """What ext_authz counts. Labels come from the policy and from enums: bounded, and never a caller's text."""
+
+    def __init__(self, registry: CollectorRegistry, source: PolicySource) -> None:
+        self.decisions = Counter(
+            "paymesh_ext_authz_decisions", "Requests decided.", ["route", "decision", "reason"], registry=registry
+        )
+        self.seconds = Histogram(
+            "paymesh_ext_authz_check_seconds",
+            "Time from the CheckRequest to its answer.",
+            registry=registry,
+            buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5),
+        )
+        refused = Gauge("paymesh_policy_reloads_refused", "Reloads refused since the start.", registry=registry)
+        refused.set_function(lambda: source.failures)
+
+    def count(self, decision: Decision, seconds: float) -> None:
+        route = decision.context.route
+        self.decisions.labels(
+            route="none" if route is None else route.name,
+            decision="allow" if decision.denial is None else "deny",
+            reason="" if decision.denial is None else str(decision.denial.reason),
+        ).inc()
+        self.seconds.observe(seconds)
+
+
+class Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]
+    """`envoy.service.auth.v3.Authorization`: one unary call a request."""
+
+    def __init__(self, source: PolicySource, steps: Sequence[Step], metrics: Metrics) -> None:
+        self._source = source
+        self._steps = steps
+        self._metrics = metrics
+
+    async def Check(  # noqa: N802 - the method's name in the .proto
+        self,
+        message: external_auth_pb2.CheckRequest,
+        _: grpc.aio.ServicerContext[external_auth_pb2.CheckRequest, external_auth_pb2.CheckResponse],
+    ) -> external_auth_pb2.CheckResponse:
+        began_ns = time.monotonic_ns()
+        request = read_request(message)
+        trace_parent = next(iter(request.headers.get("traceparent", ())), None)
+        set_trace(parse_traceparent(trace_parent))
+        context = CheckContext(
+            request=request, policy=self._source.current, now_s=int(time.time()), monotonic_ns=began_ns
+        )
+        decision = await decide(self._steps, context)
+        response = write_response(decision, trace_parent if parse_traceparent(trace_parent) else None)
+        elapsed_s = (time.monotonic_ns() - began_ns) / 1e9
+        self._metrics.count(decision, elapsed_s)
+        _log_decision(decision, elapsed_s)
+        return response
+
+
+def _log_decision(decision: Decision, elapsed_s: float) -> None:
+    context = decision.context
+    fields = {
+        "request_id": context.request.request_id,
+        "method": context.request.method,
+        "route": None if context.route is None else context.route.name,
+        "merchant": None if context.caller is None else context.caller.merchant.id,
+        "decision": "allow" if decision.denial is None else "deny",
+        "reason": None if decision.denial is None else str(decision.denial.reason),
+        "policy": context.policy.version,
+        "microseconds": round(elapsed_s * 1e6),
+        "steps": [{"step": record.step, "verdict": record.verdict, "why": record.why} for record in decision.steps],
+    }
+    _LOG.info("decision", extra={"fields": fields})
+
+
+@contextlib.asynccontextmanager
+async def _running(runtime: ServiceRuntime, source: PolicySource) -> AsyncIterator[None]:
+    steps = build_pipeline(InProcessNonces(), InProcessBuckets())
+    servicer = Authorization(source, steps, Metrics(runtime.metrics, source))
+    external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
+    watcher = asyncio.create_task(source.watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM. Exit code 2: a bad policy or a taken port."""
+    parser = argparse.ArgumentParser(prog="ext_authz", description="Decides every request before Envoy routes it.")
+    parser.add_argument("--policy", action="append", type=Path, required=True, help="file or folder; may repeat")
+    add_server_arguments(parser, default_listen="127.0.0.1:9001")
+    args = parser.parse_args(arguments)
+    try:
+        source = PolicySource(args.policy, os.environ)
+    except PolicyErrors as errors:
+        print(errors, file=sys.stderr)  # noqa: T201 - logging is not configured yet
+        return 2
+    return run_service(server_options(args, "ext_authz"), lambda runtime: _running(runtime, source))

@@ -1,0 +1,1 @@
+"""The steps of a check, one module each. Their order: `ext_authz/pipeline.py`."""

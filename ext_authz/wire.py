@@ -1,0 +1,112 @@
+"""Owns the protobuf of ext_authz: CheckRequest in, CheckResponse out. Refuses to decide anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from envoy.config.core.v3 import base_pb2
+from envoy.service.auth.v3 import attribute_context_pb2, external_auth_pb2
+from envoy.type.v3 import http_status_pb2
+from google.rpc import code_pb2, status_pb2
+
+from ext_authz.check_context import Decision
+from paymesh.payments import internal_names as names
+from paymesh.payments.policy.compiled import Route, Service
+from paymesh.payments.refusals import protocol_of, write_refusal
+from paymesh.payments.request import Request
+from paymesh.payments.split import split_value
+
+
+def read_request(message: external_auth_pb2.CheckRequest) -> Request:
+    """The HTTP request inside a CheckRequest. Repeated headers stay apart where `encode_raw_headers` is set."""
+    attributes = message.attributes
+    http = attributes.request.http
+    headers = _headers(http)
+    return Request(
+        method=http.method,
+        target=http.path,
+        headers=headers,
+        body=http.raw_body or http.body.encode(),
+        request_id=next(iter(headers.get("x-request-id", ())), http.id),
+        route_name=attributes.context_extensions.get(names.ROUTE_EXTENSION),
+        client_address=attributes.source.address.socket_address.address,
+    )
+
+
+def _headers(http: attribute_context_pb2.AttributeContext.HttpRequest) -> Mapping[str, tuple[str, ...]]:
+    if not http.header_map.headers:
+        return {name: (value,) for name, value in http.headers.items()}
+    found: dict[str, tuple[str, ...]] = {}
+    for header in http.header_map.headers:
+        value = header.value or header.raw_value.decode("latin-1")
+        found[header.key] = (*found.get(header.key, ()), value)
+    return found
+
+
+def write_response(decision: Decision, trace_parent: str | None) -> external_auth_pb2.CheckResponse:
+    """The answer to Envoy: allow with our headers, or a refusal in the caller's protocol; metadata always."""
+    response = external_auth_pb2.CheckResponse()
+    response.dynamic_metadata.update(_metadata(decision, trace_parent))
+    if decision.denial is None:
+        response.status.CopyFrom(status_pb2.Status(code=code_pb2.OK))
+        response.ok_response.headers.extend(_header(*pair) for pair in upstream_headers(decision))
+        return response
+    request, route = decision.context.request, decision.context.route
+    refusal = write_refusal(decision.denial, protocol_of(route, request.path), request.request_id)
+    response.status.CopyFrom(status_pb2.Status(code=code_pb2.PERMISSION_DENIED))
+    denied = response.denied_response
+    denied.status.CopyFrom(http_status_pb2.HttpStatus(code=refusal.status))  # type: ignore[arg-type]
+    denied.headers.extend(_header(*pair) for pair in refusal.headers)
+    denied.body = refusal.body.decode()
+    return response
+
+
+def upstream_headers(decision: Decision) -> list[tuple[str, str]]:
+    """The `x-pay-*` headers of an allowed request, which pick channel and version and tell the service who pays."""
+    context = decision.context
+    route = context.route
+    assert route is not None
+    merchant = None if context.caller is None else context.caller.merchant.id
+    headers = [
+        (names.OPERATION_HEADER, str(route.operation)),
+        (names.SPLIT_HEADER, split_value(_service(decision, route), merchant, context.request.request_id)),
+    ]
+    if merchant is not None:
+        headers.append((names.MERCHANT_HEADER, merchant))
+    if context.selection is not None and context.selection.channel is not None:
+        headers.append((names.CHANNEL_HEADER, context.selection.channel.name))
+    if context.replayed:
+        headers.append((names.REPLAY_HEADER, "true"))
+    return headers
+
+
+def _service(decision: Decision, route: Route) -> Service:
+    selection = decision.context.selection
+    name = selection.channel.service if selection is not None and selection.channel is not None else route.service
+    assert name is not None
+    return decision.context.policy.services[name]
+
+
+def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
+    context = decision.context
+    found: dict[str, str | None] = {
+        names.META_DECISION: names.DECISION_ALLOW if decision.denial is None else names.DECISION_DENY,
+        names.META_REQUEST_ID: context.request.request_id,
+        names.META_ROUTE: None if context.route is None else context.route.name,
+        names.META_OPERATION: None if context.route is None else str(context.route.operation),
+        names.META_MERCHANT: None if context.caller is None else context.caller.merchant.id,
+        names.META_SCHEME: None if context.caller is None else str(context.caller.scheme),
+        names.META_CHANNEL: None
+        if context.selection is None or context.selection.channel is None
+        else context.selection.channel.name,
+        names.META_REASON: None if decision.denial is None else str(decision.denial.reason),
+        names.META_TRACE_PARENT: trace_parent,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _header(name: str, value: str) -> base_pb2.HeaderValueOption:
+    return base_pb2.HeaderValueOption(
+        header=base_pb2.HeaderValue(key=name, value=value),
+        append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
