@@ -1,0 +1,43 @@
+"""Owns the `paymesh` command: one literal list of its verbs. Each verb's module adds its own arguments and runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+# Nothing here may import grpc before this: the variable is read at import (docs/decisions/0002-grpc-experiments.md).
+from paymesh.server import grpc_experiments
+
+grpc_experiments.apply()
+
+from paymesh.cli.admin_client import add_set_weight_parser, add_status_parser  # noqa: E402
+from paymesh.cli.demo.command import add_demo_parser  # noqa: E402
+from paymesh.cli.explain import add_explain_parser  # noqa: E402
+from paymesh.cli.up import add_up_parser  # noqa: E402
+from paymesh.cli.validate import add_validate_parser  # noqa: E402
+
+VERBS = (
+    add_up_parser,
+    add_demo_parser,
+    add_validate_parser,
+    add_explain_parser,
+    add_status_parser,
+    add_set_weight_parser,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; its exit code. 2: wrong usage or unusable input, named on stderr."""
+    parser = argparse.ArgumentParser(prog="paymesh", description="An Envoy made into a payment gateway.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add_parser in VERBS:
+        add_parser(verbs)
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
