@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from paymesh.payments.policy.compile import Compiler
 from paymesh.payments.policy.compiled import Policy
@@ -48,20 +49,44 @@ def _parse(tree: SourceTree, environ: Mapping[str, str]) -> PolicyDocument | Non
     try:
         return PolicyDocument.model_validate(tree.data, context={"environ": environ})
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_input=False, include_context=False):
-            tree.problems.append(_problem(tree, item["loc"], item["msg"], item["type"]))
+        items = error.errors(include_url=False, include_input=False, include_context=False)
+        known = {(problem.file, problem.line, problem.path) for problem in tree.problems}
+        for item in items:
+            # A list whose items were refused counts as empty for pydantic: the items' own problems say it better.
+            inner = item["type"] == "too_short" and any(_inside(other["loc"], item["loc"]) for other in items)
+            problem = _problem(tree, item)
+            if not inner and (problem.file, problem.line, problem.path) not in known:
+                tree.problems.append(problem)
         return None
 
 
-def _problem(tree: SourceTree, loc: Sequence[int | str], message: str, kind: str) -> PolicyProblem:
+def _inside(loc: Sequence[int | str], outer: Sequence[int | str]) -> bool:
+    return len(loc) > len(outer) and tuple(loc[: len(outer)]) == tuple(outer)
+
+
+_MESSAGES = {
+    "missing": "is required",
+    "extra_forbidden": "unknown key",
+    "too_short": "needs at least one",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "string_type": "must be text (quote numbers)",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+}
+"""Our words where pydantic's speak of Python."""
+
+
+def _problem(tree: SourceTree, item: ErrorDetails) -> PolicyProblem:
+    kind = item["type"]
     # pydantic puts union tags into the path; the source tree knows which parts are really there.
     shown: list[int | str] = []
-    for index, part in enumerate(loc):
-        last = index == len(loc) - 1
+    for index, part in enumerate(item["loc"]):
+        last = index == len(item["loc"]) - 1
         if (*shown, part) in tree.locations or (last and kind in ("missing", "extra_forbidden")):
             shown.append(part)
-    text = {"missing": "is required", "extra_forbidden": "unknown key"}.get(kind, message.removeprefix("Value error, "))
-    return tree.problem(shown, text)
+    return tree.problem(shown, _MESSAGES.get(kind, item["msg"].removeprefix("Value error, ")))
 
 
 def _version(document: PolicyDocument, references: References) -> str:
