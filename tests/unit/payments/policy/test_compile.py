@@ -1,0 +1,57 @@
+"""From documents to the compiled policy: order of routes, references, interpolation, joined files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from paymesh.payments.policy.compile import normalize_serial
+from paymesh.payments.policy.compiled import TOTAL_WEIGHT, PathKind, Protocol
+from paymesh.payments.policy.load import load_policy
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+
+
+def test_the_demo_policy_compiles(demo_environ: dict[str, str]) -> None:
+    policy = load_policy([REPOSITORY / "examples" / "demo"], demo_environ)
+    kinds = [route.match.path_kind for route in policy.routes]
+    assert kinds == sorted(kinds), "more specific routes come first"
+    payments = policy.routes_by_name["payments"]
+    assert [channel.name for channel in payments.channels] == ["wechat", "alipay", "card", "offline"]
+    assert payments.protocol is Protocol.PAYMESH
+    assert policy.routes_by_name["wechat-native"].protocol is Protocol.WECHAT_V3
+    assert [version.initial_weight for version in policy.services["trade"].versions] == [9000, 1000]
+    assert all(sum(v.initial_weight for v in s.versions) == TOTAL_WEIGHT for s in policy.services.values())
+    assert policy.wechat_keys[("1900007291", "408B07E79B8269FEC3D5D3E6AB8ED163A6A380DB")][0].id == "bookshop"
+
+
+def test_endpoints_and_files_take_environment_variables_with_defaults(demo_environ: dict[str, str]) -> None:
+    given = load_policy([REPOSITORY / "examples" / "demo"], {**demo_environ, "PAYMESH_CARD_PORT": "4711"})
+    assert given.services["card"].versions[0].endpoints[0].port == 4711
+    assert given.services["offline"].versions[0].endpoints[0].port == 9214
+
+
+def test_specificity_orders_routes_and_equal_ones_keep_their_order(tmp_path: Path) -> None:
+    (tmp_path / "services.yaml").write_text(
+        "services: [{name: s, versions: [{name: v1, endpoints: [{address: 127.0.0.1, port: 1}]}]}]\n"
+    )
+    routes = [
+        ("any", "{prefix: /}"),
+        ("deep", "{prefix: /a/b}"),
+        ("template", '{path_template: "/a/{x}"}'),
+        ("exact", "{path: /a/b}"),
+        ("get", "{path: /a/b, methods: [GET]}"),
+        ("tagged", "{path: /a/b, methods: [GET], headers: [{name: tag}]}"),
+        ("second", "{path: /a/b}"),
+    ]
+    lines = [f"  - {{name: {name}, operation: other, service: s, match: {match}}}" for name, match in routes]
+    (tmp_path / "routes.yaml").write_text("routes:\n" + "\n".join(lines) + "\n")
+    policy = load_policy([tmp_path], {})
+    assert [route.name for route in policy.routes] == ["tagged", "get", "exact", "second", "template", "deep", "any"]
+    assert policy.routes[4].match.path_kind is PathKind.TEMPLATE
+    assert policy.routes[4].match.path_regex == "/a/[^/]+"
+
+
+def test_serials_compare_in_either_case_and_without_leading_zeros() -> None:
+    assert normalize_serial("00ab12") == normalize_serial("AB12") == "AB12"
+    assert normalize_serial("PUB_KEY_ID_00ab") == "PUB_KEY_ID_00ab"
+    assert normalize_serial("000") == "0"
