@@ -24,9 +24,7 @@ def demo_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         )
         (folder / f"{name}_pub.pem").write_bytes(
-            key.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
+            key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         )
     (folder / "wechat_apiv3.key").write_text("0123456789abcdef0123456789ABCDEF")
     for name in ("hmac_card", "hmac_limited", "hash"):

@@ -39,9 +39,7 @@ def add_explain_parser(verbs: Verbs) -> None:
     )
     parser.add_argument("request", metavar="REQUEST-ID | FILE.http")
     parser.add_argument("--logs", type=Path, default=Path(".paymesh/logs"), help="folder of the services' logs")
-    parser.add_argument(
-        "--policy", action="append", type=Path, help="for FILE.http: policy file or folder; may repeat"
-    )
+    parser.add_argument("--policy", action="append", type=Path, help="for FILE.http: policy file or folder; may repeat")
     parser.add_argument("--at", type=int, metavar="UNIX-SECONDS", help="for FILE.http: decide as of this time")
     parser.set_defaults(run=_run)
 

@@ -195,9 +195,7 @@ class Compiler:
         for name in document.rate_limits:
             if name not in limits:
                 self._problem((*path, "rate_limits", name), self._unknown("rate limit", name, limits))
-        return c.Merchant(
-            document.id, {name: self._bucket(size, path) for name, size in document.rate_limits.items()}
-        )
+        return c.Merchant(document.id, {name: self._bucket(size, path) for name, size in document.rate_limits.items()})
 
     def _add_hmac(
         self,
@@ -277,9 +275,13 @@ class Compiler:
         """What would leave a payment open, lost or forged is refused here, with the reason."""
         pays, notifies = document.operation is c.Operation.PAY, document.operation is c.Operation.NOTIFY
         if not document.schemes and document.operation not in _OPEN:
-            self._problem((*path, "schemes"), f"a {document.operation} route without credentials would be open to anybody")
+            self._problem(
+                (*path, "schemes"), f"a {document.operation} route without credentials would be open to anybody"
+            )
         if len({PROTOCOLS[scheme] for scheme in document.schemes}) > 1:
-            self._problem((*path, "schemes"), "these speak different protocols; refusals can speak only one: make two routes")
+            self._problem(
+                (*path, "schemes"), "these speak different protocols; refusals can speak only one: make two routes"
+            )
         if notifies != (c.Scheme.WECHAT_V3_NOTIFICATION in document.schemes):
             self._problem((*path, "schemes"), "notify routes, and only they, take wechat_v3_notification")
         if pays:
@@ -290,7 +292,9 @@ class Compiler:
             if len(document.channels) != 1:
                 self._problem((*path, "channels"), "a notify route names the one channel whose notifications it takes")
             elif document.channels[0] not in notification_keys:
-                self._problem((*path, "channels", 0), f"channel {document.channels[0]} has no usable notifications keys")
+                self._problem(
+                    (*path, "channels", 0), f"channel {document.channels[0]} has no usable notifications keys"
+                )
             if document.sanitize.request:
                 self._problem(
                     (*path, "sanitize"), "a notification's body is signed: changing a byte breaks its verification"

@@ -124,9 +124,12 @@ class WechatCredentialDocument(Document):
     scheme: Literal["wechat_v3"]
     mchid: Identifier = Field(description="The merchant number that WeChat Pay gave.")
     serial_no: Identifier | None = Field(
-        None, description="Certificate serial (hex, either case) or PUB_KEY_ID_...; read from the certificate if absent."
+        None,
+        description="Certificate serial (hex, either case) or PUB_KEY_ID_...; read from the certificate if absent.",
     )
-    public_key: PublicKeySource = Field(description="The merchant's RSA public key or certificate: PEM text or {file: ...}.")
+    public_key: PublicKeySource = Field(
+        description="The merchant's RSA public key or certificate: PEM text or {file: ...}."
+    )
 
 
 class HmacCredentialDocument(Document):
@@ -201,7 +204,9 @@ class EndpointDocument(Document):
 class VersionDocument(Document):
     name: Name
     endpoints: tuple[EndpointDocument, ...] = Field(min_length=1)
-    weight: Weight = Field(TOTAL_WEIGHT, description="Percent of the traffic at first, in steps of 0.01; `set-weight` wins over it.")
+    weight: Weight = Field(
+        TOTAL_WEIGHT, description="Percent of the traffic at first, in steps of 0.01; `set-weight` wins over it."
+    )
 
 
 class ServiceDocument(Document):
@@ -273,7 +278,9 @@ class RouteDocument(Document):
     channels: tuple[Name, ...] = Field((), description="Candidates of a pay route; the notified one of a notify route.")
     service: Name | None = Field(None, description="Required unless channels are selected.")
     sanitize: SanitizeDocument = SanitizeDocument()
-    observe_response: StrictBool | None = Field(None, description="Read the outcome from the answer; default: pay, query, refund, close.")
+    observe_response: StrictBool | None = Field(
+        None, description="Read the outcome from the answer; default: pay, query, refund, close."
+    )
     timeout: Milliseconds = Field(15_000, description="Of the whole answer, such as 15s.")
     max_body_bytes: StrictInt = Field(65_536, ge=1, le=10_485_760, description="A larger body is answered 413.")
 

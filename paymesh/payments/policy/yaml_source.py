@@ -103,7 +103,9 @@ class _FileReader:
         if node is None:
             return
         if not isinstance(node, yaml.MappingNode):
-            self._problem(node, (), "a policy document is a mapping with merchants, routes, channels, services, rate_limits")
+            self._problem(
+                node, (), "a policy document is a mapping with merchants, routes, channels, services, rate_limits"
+            )
             return
         if not self._tree.locations:
             self._tree.locations[()] = self._location(node)

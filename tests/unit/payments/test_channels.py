@@ -36,7 +36,12 @@ def test_the_first_that_fits_takes_it(product: str | None, money: Money, chosen:
 
 def test_an_operation_that_it_does_not_do_is_an_obstacle() -> None:
     assert obstacle_to(CARD, Operation.REFUND, "card", Money(500, "CNY")) == "does no refund"
-    assert obstacle_to(replace(CARD, operations=frozenset({Operation.REFUND})), Operation.REFUND, "card", Money(500, "CNY")) is None
+    assert (
+        obstacle_to(
+            replace(CARD, operations=frozenset({Operation.REFUND})), Operation.REFUND, "card", Money(500, "CNY")
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize("amount", [0, -1, MAX_MINOR_UNITS + 1, True, 1.0, "1", None])

@@ -184,7 +184,9 @@ class TestHmac:
                 changed.append(replace(sent, headers={**sent.headers, name: (other,)}))
             changed.append(replace(sent, headers={k: v for k, v in sent.headers.items() if k != name}))
         changed.append(
-            replace(sent, headers={**sent.headers, "paymesh-signature": (sent.headers["paymesh-signature"][0].upper(),)})
+            replace(
+                sent, headers={**sent.headers, "paymesh-signature": (sent.headers["paymesh-signature"][0].upper(),)}
+            )
         )
         for variant in changed:
             if variant.headers.get("paymesh-signature") == sent.headers["paymesh-signature"] and variant == sent:
