@@ -77,6 +77,14 @@ def _percent_to_weight(value: object) -> object:
     return weight
 
 
+WRITTEN_AS: Mapping[object, str] = {
+    _milliseconds: "duration",
+    _percent_to_weight: "percentage",
+    _pointer: "JSON pointer",
+    _port: "port",
+}
+"""What a value is called where it is written otherwise than it is kept."""
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:@-]{1,64}$")]
 Interpolated = Annotated[str, BeforeValidator(_interpolated), StringConstraints(min_length=1)]
