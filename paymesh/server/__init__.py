@@ -1,0 +1,1 @@
+"""How a gRPC service lives: start, TLS, health, metrics, trace context, logs, drain, stop."""
