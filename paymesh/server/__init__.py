@@ -1,1 +1,1 @@
-"""How a gRPC service lives: start, TLS, health, metrics, trace context, logs, drain, stop."""
+"""How a gRPC service of paymesh lives: start, TLS, health, metrics, trace context, logs, drain. Decides nothing."""

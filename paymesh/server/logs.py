@@ -1,105 +1,137 @@
-"""Owns the services' logs: one JSON object a line on stderr, written by a thread of its own.
+"""Owns how services log: one JSON object a line on stderr, written by a thread of its own. Refuses to print a secret.
 
-The event loop never waits for the disk or a full pipe. The last thing that touches a line hides what must never
-stand in one; that nobody puts it there is the first rule, this is the second.
+A line is made where it is logged (there the trace context is known and nothing can change any more) and written
+elsewhere: a reader of stderr that stands still never stops the event loop. Then lines are dropped and counted.
 """
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import json
 import logging
 import logging.handlers
 import queue
 import re
 import sys
-from typing import TextIO
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from paymesh.payments.secrets import Secret
 from paymesh.server.trace import current_trace
 
-MAX_QUEUED = 100_000
-"""Lines. Beyond it lines are dropped and counted: a stuck log must not stop payments."""
+MAX_WAITING_LINES = 20_000
+_FIXED = frozenset({"ts", "level", "service", "event", "trace_id", "span_id"})
+# Up to the end marker, or up to the end of the JSON string if the key was cut off. Never past an escaped quote.
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----"
+    r'(?:(?:[^"\\]|\\[^"])*?-----END [A-Z0-9 ]*PRIVATE KEY-----|(?:[^"\\]|\\[^"])*)'
+)
 
-_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
-_AUTHORIZATION = re.compile(r"(?i)\b(WECHATPAY2-SHA256-RSA2048|Bearer|Basic)\s+[^\"\\]+")
+
+def log(logger: logging.Logger, event: str, **fields: object) -> None:
+    """One line at level info: `event` names what happened, `fields` say the rest."""
+    logger.info(event, extra={"fields": fields})
 
 
-class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON: ts (RFC 3339, UTC), level, service, event, and the record's `fields`."""
+class JsonLines(logging.Formatter):
+    """Makes a record into one line of JSON without secrets."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, object] = {
-            "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "service": self._service,
             "event": record.getMessage(),
         }
-        line.update(getattr(record, "trace_fields", {}))
-        line.update({key: value for key, value in getattr(record, "fields", {}).items() if value is not None})
+        trace = current_trace()
+        if trace is not None:
+            line |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
+        line |= _free_fields(record)
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, ensure_ascii=False, default=_printable))
+            line["error"] = "".join(traceback.format_exception(*record.exc_info))
+        return redact(json.dumps(line, ensure_ascii=False, default=_printable, skipkeys=True))
 
 
-def redact(line: str) -> str:
-    """Hide private keys and credentials that came in with somebody else's text."""
-    if "PRIVATE KEY" in line:
-        line = _PEM.sub("(private key)", line)
-    return _AUTHORIZATION.sub(r"\1 (credential)", line)
+def redact(text: str) -> str:
+    """`text` (a JSON document) with every PEM private key masked."""
+    return _PRIVATE_KEY.sub("[private key]", text) if "PRIVATE KEY-----" in text else text
+
+
+def _free_fields(record: logging.LogRecord) -> dict[str, object]:
+    fields = getattr(record, "fields", None)
+    if not isinstance(fields, Mapping):
+        return {}
+    return {str(name): value for name, value in fields.items() if name not in _FIXED}
 
 
 def _printable(value: object) -> str:
-    return repr(value) if isinstance(value, Secret) else str(value)
+    # Bytes are bodies and keys here, never something to read.
+    if isinstance(value, Secret):
+        return "***"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"[{len(value)} bytes]"
+    return str(value)
 
 
-class _Queue(logging.handlers.QueueHandler):
-    """Hands records to the writing thread; keeps the trace ids, which that thread does not know."""
+class _Handler(logging.handlers.QueueHandler):
+    """Hands finished lines over; drops them when the writer is far behind."""
 
     dropped = 0
+    queue: queue.Queue[logging.LogRecord]
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        trace = current_trace()
-        if trace is not None:
-            record.trace_fields = {"trace_id": trace.trace_id, "span_id": trace.span_id}
-        return record
+        return logging.makeLogRecord({"msg": self.format(record), "levelno": record.levelno})
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's own name
-        self.dropped += 1
-
-
-class LogWriter:
-    """The running log. `stop()` writes what is queued."""
-
-    def __init__(self, service: str, level: str, stream: TextIO | None = None) -> None:
-        handler = logging.StreamHandler(stream or sys.stderr)
-        handler.setFormatter(JsonFormatter(service))
-        records: queue.Queue[logging.LogRecord] = queue.Queue(MAX_QUEUED)
-        self._queue_handler = _Queue(records)
-        self._listener = logging.handlers.QueueListener(records, handler)
-        root = logging.getLogger()
-        self._before = (root.handlers[:], root.level)
-        root.handlers[:] = [self._queue_handler]
-        root.setLevel(level.upper())
-        self._listener.start()
-
-    @property
-    def dropped(self) -> int:
-        """Lines lost because the queue was full."""
-        return self._queue_handler.dropped
-
-    def stop(self) -> None:
-        root = logging.getLogger()
-        root.handlers[:], level = self._before
-        root.setLevel(level)
-        self._listener.stop()
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
 
 
-def configure_logging(service: str, level: str = "info", stream: TextIO | None = None) -> LogWriter:
-    """Send every logger's records to `stream` (default: stderr) as JSON lines until `stop()`."""
-    return LogWriter(service, level, stream)
+class _Writer(logging.handlers.QueueListener):
+    """Writes to whatever `sys.stderr` is now."""
+
+    def handle(self, record: logging.LogRecord) -> None:
+        # Nobody reads us any more: a service goes on without its log.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{record.msg}\n")
+            sys.stderr.flush()
+
+
+_RUNNING: tuple[_Handler, _Writer] | None = None
+
+
+def configure_logging(service: str, level: str) -> None:
+    """Send every logger's records to stderr as JSON lines. `level`: debug, info, warning or error."""
+    global _RUNNING
+    stop_logging()
+    handler = _Handler(queue.Queue(MAX_WAITING_LINES))
+    handler.setFormatter(JsonLines(service))
+    writer = _Writer(handler.queue)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    writer.start()
+    _RUNNING = (handler, writer)
+
+
+def stop_logging() -> None:
+    """Write what waits and stop the writer. Logging afterwards goes nowhere."""
+    global _RUNNING
+    if _RUNNING is None:
+        return
+    handler, writer = _RUNNING
+    _RUNNING = None
+    if handler.dropped:
+        logging.getLogger(__name__).warning("log_lines_dropped", extra={"fields": {"lines": handler.dropped}})
+    logging.captureWarnings(False)
+    logging.getLogger().removeHandler(handler)
+    writer.stop()
+    handler.close()

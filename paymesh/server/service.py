@@ -1,157 +1,194 @@
-"""Owns the life of a gRPC service: one way to start, serve, drain and stop, for all of them.
+"""Owns the life of a service: arguments, start, health, metrics, drain, stop. Knows nothing of what it serves.
 
-One process, one address, one asyncio loop. SIGTERM and SIGINT: NOT_SERVING first, so that Envoy's health checks and
-Kubernetes stop sending; then calls under way get `drain_seconds`; within five seconds it is over.
+After SIGTERM or SIGINT: NOT_SERVING, no new calls, `drain_seconds` for those at work, then they are cancelled. One
+second later at most the process is gone, whatever its tasks do.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
-from prometheus_client import CollectorRegistry, Gauge
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry
 
-from paymesh.server.logs import LogWriter, configure_logging
-from paymesh.server.metrics import new_registry, serve_metrics
-from paymesh.server.tls import TlsOptions, server_credentials
+from paymesh.server.binding import bind, new_server
+from paymesh.server.logs import configure_logging, log, stop_logging
+from paymesh.server.metrics import MetricsEndpoint, new_registry
+from paymesh.server.startup import StartupError
+from paymesh.server.tls import TlsOptions, tls_options
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""A body of the largest size that a policy may allow, with room for the headers."""
-_EXIT_UNUSABLE = 2
+_LOG = logging.getLogger(__name__)
+_CANCEL_S = 0.4  # for calls to end after they were cancelled, and as long again for the service's own tasks
+_LAST_RESORT_S = 0.9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServerOptions:
+    """How a service is reached. `listen`: `127.0.0.1:9001` or `unix:/path`; port 0 takes a free one."""
+
     name: str
-    """The service's name in health checks, logs and metrics."""
     listen: str
-    """`HOST:PORT` or `unix:/path`."""
-    metrics_listen: str | None = None
-    tls: TlsOptions | None = None
+    metrics_listen: str | None
+    tls: TlsOptions | None
     drain_seconds: float = 4.0
     log_level: str = "info"
 
 
 class Health:
-    """gRPC health (grpc.health.v1) of the whole server and of the service by name."""
+    """What the gRPC health service answers for '' and for the service's name."""
 
     def __init__(self, name: str) -> None:
-        self.servicer = health_aio.HealthServicer()
         self._names = ("", name)
+        self.servicer = health.aio.HealthServicer()
 
     async def set_serving(self, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse
+        """Tell the truth about whether calls can be answered. Without effect once the service drains."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in self._names:
-            await self.servicer.set(name, status.SERVING if serving else status.NOT_SERVING)
+            await self.servicer.set(name, status)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServiceRuntime:
-    """What a service builds itself into: a server that is not started yet, its health, its metrics."""
+    """What a service builds on: add servicers to `server` (not started), collectors to `metrics`.
+
+    `draining` is set when the service is told to stop: a stream without an end of its own waits for it and ends.
+    """
 
     server: grpc.aio.Server
     health: Health
     metrics: CollectorRegistry
+    address: str
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 Build = Callable[[ServiceRuntime], AbstractAsyncContextManager[None]]
 
 
-class CannotStart(Exception):  # noqa: N818 - it names what happened
-    """The service cannot start; the message says what to change."""
-
-
 def add_server_arguments(parser: argparse.ArgumentParser, default_listen: str) -> None:
-    """The flags that every service has; each falls back to an environment variable, then to its default."""
-    environ = os.environ
-    add = parser.add_argument
-    add("--listen", default=environ.get("PAYMESH_LISTEN", default_listen), help="HOST:PORT or unix:/path")
-    add("--metrics-listen", default=environ.get("PAYMESH_METRICS_LISTEN"), help="HOST:PORT for Prometheus")
-    add("--tls-cert", type=Path, default=environ.get("PAYMESH_TLS_CERT"), help="PEM file: serve TLS")
-    add("--tls-key", type=Path, default=environ.get("PAYMESH_TLS_KEY"), help="PEM file")
-    add("--tls-client-ca", type=Path, default=environ.get("PAYMESH_TLS_CLIENT_CA"), help="PEM file: require mTLS")
-    add("--log-level", default=environ.get("PAYMESH_LOG_LEVEL", "info"), choices=("debug", "info", "warning", "error"))
+    """The flags that every service has. Each falls back to an environment variable: --tls-cert to PAYMESH_TLS_CERT."""
+
+    def add(flag: str, text: str, default: str | None = None) -> None:
+        variable = "PAYMESH_" + flag.removeprefix("--").upper().replace("-", "_")
+        value = os.environ.get(variable) or default
+        parser.add_argument(flag, default=value, help=f"{text} (or {variable}; default: {default or 'none'})")
+
+    add("--listen", "HOST:PORT or unix:/path", default_listen)
+    add("--metrics-listen", "HOST:PORT of the Prometheus metrics")
+    add("--tls-cert", "PEM file: serve TLS with this certificate chain")
+    add("--tls-key", "PEM file: its private key")
+    add("--tls-client-ca", "PEM file: clients must show a certificate of this authority (mTLS)")
+    add("--log-level", "debug, info, warning or error", "info")
 
 
 def server_options(args: argparse.Namespace, name: str) -> ServerOptions:
-    """The options that the flags of `add_server_arguments` gave. Exits with usage if TLS is half given."""
-    if bool(args.tls_cert) != bool(args.tls_key) or (args.tls_client_ca and not args.tls_cert):
-        sys.stderr.write(f"{name}: --tls-cert and --tls-key go together, and --tls-client-ca needs both\n")
-        raise SystemExit(_EXIT_UNUSABLE)
-    tls = None
-    if args.tls_cert:
-        tls = TlsOptions(Path(args.tls_cert), Path(args.tls_key), args.tls_client_ca and Path(args.tls_client_ca))
+    """The options in parsed arguments. A combination without sense ends the program: usage error, exit code 2."""
+    if str(args.log_level).lower() not in ("debug", "info", "warning", "error"):
+        _fail(name, f"--log-level {args.log_level}: not debug, info, warning or error")
+    try:
+        tls = tls_options(*(Path(file) if file else None for file in (args.tls_cert, args.tls_key, args.tls_client_ca)))
+    except StartupError as error:
+        _fail(name, str(error))
     return ServerOptions(name, args.listen, args.metrics_listen, tls, log_level=args.log_level)
 
 
+def _fail(name: str, message: str) -> NoReturn:
+    print(f"{name}: {message}", file=sys.stderr)  # noqa: T201 - before logging is configured
+    raise SystemExit(2)
+
+
 def run_service(options: ServerOptions, build: Build) -> int:
-    """Serve until SIGTERM or SIGINT. Exit code 0 after a clean stop, 2 if it could not start (said on stderr)."""
-    writer = configure_logging(options.name, options.log_level)
+    """Run until SIGTERM or SIGINT; the exit code. 0: stopped as told. 2: could not start (said on stderr). 1: a bug."""
+    configure_logging(options.name, options.log_level)
+    last_resort = _last_resort(options.drain_seconds + _LAST_RESORT_S)
     try:
-        asyncio.run(_serve(options, build, writer))
-    except CannotStart as error:
-        sys.stderr.write(f"{options.name}: {error}\n")
-        return _EXIT_UNUSABLE
+        asyncio.run(_serve(options, build, last_resort))
+    except StartupError as error:
+        stop_logging()
+        print(f"{options.name}: {error}", file=sys.stderr)  # noqa: T201 - for a person at a terminal
+        return 2
+    except Exception:
+        _LOG.exception("crashed")
+        return 1
+    else:
+        return 0
     finally:
-        writer.stop()
-    return 0
+        last_resort.cancel()
+        stop_logging()
 
 
-async def _serve(options: ServerOptions, build: Build, writer: LogWriter) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    server = grpc.aio.server(
-        options=[
-            # With it, a second server on a taken port would silently get half of the connections.
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ]
-    )
-    runtime = ServiceRuntime(server, Health(options.name), new_registry())
-    dropped = Gauge("paymesh_log_lines_dropped", "Log lines lost: the queue was full.", registry=runtime.metrics)
-    dropped.set_function(lambda: writer.dropped)
-    health_pb2_grpc.add_HealthServicer_to_server(runtime.health.servicer, server)
-    async with AsyncExitStack() as stack:
-        _listen(server, options)
-        if options.metrics_listen is not None:
-            stack.callback(_serve_metrics(runtime, options.metrics_listen))
-        await stack.enter_async_context(build(runtime))
-        await server.start()
-        await runtime.health.set_serving(True)
-        await stop.wait()
-        await runtime.health.set_serving(False)
-        await server.stop(grace=options.drain_seconds)
+async def _serve(options: ServerOptions, build: Build, last_resort: threading.Timer) -> None:
+    async with _runtime(options) as runtime:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        built = build(runtime)
+        await built.__aenter__()
+        try:
+            await runtime.server.start()
+            await runtime.health.set_serving(True)
+            log(_LOG, "started", address=runtime.address, pid=os.getpid())
+            await stop.wait()
+            last_resort.start()
+            await _drain(runtime, options.drain_seconds)
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if not stop.is_set() else _CANCEL_S):
+                    await built.__aexit__(None, None, None)
+    log(_LOG, "stopped")
 
 
-def _listen(server: grpc.aio.Server, options: ServerOptions) -> None:
+@contextlib.asynccontextmanager
+async def _runtime(options: ServerOptions) -> AsyncIterator[ServiceRuntime]:
+    server = new_server()
+    metrics = None
     try:
-        if options.tls is None:
-            bound = server.add_insecure_port(options.listen)
-        else:
-            bound = server.add_secure_port(options.listen, server_credentials(options.tls))
-    except OSError as error:
-        raise CannotStart(f"TLS file cannot be read: {error}") from error
-    except RuntimeError as error:
-        raise CannotStart(f"cannot listen on {options.listen}: is the port taken? (--listen changes it)") from error
-    if not bound:
-        raise CannotStart(f"cannot listen on {options.listen}")
+        runtime = ServiceRuntime(
+            server, Health(options.name), new_registry(), bind(server, options.listen, options.tls)
+        )
+        await runtime.health.set_serving(False)  # the servicer begins with SERVING
+        health_pb2_grpc.add_HealthServicer_to_server(runtime.health.servicer, server)
+        if options.metrics_listen:
+            metrics = MetricsEndpoint(runtime.metrics, options.metrics_listen)
+            log(_LOG, "metrics", address=metrics.address)
+        yield runtime
+    finally:
+        await server.stop(None)
+        if metrics is not None:
+            metrics.stop()
 
 
-def _serve_metrics(runtime: ServiceRuntime, listen: str) -> Callable[[], None]:
+async def _drain(runtime: ServiceRuntime, drain_seconds: float) -> None:
+    log(_LOG, "draining", seconds=drain_seconds)
+    runtime.draining.set()
+    await runtime.health.servicer.enter_graceful_shutdown()
     try:
-        return serve_metrics(runtime.metrics, listen)
-    except (OSError, ValueError) as error:
-        raise CannotStart(f"cannot serve metrics on {listen}: {error} (--metrics-listen changes it)") from error
+        async with asyncio.timeout(drain_seconds + _CANCEL_S):
+            await runtime.server.stop(drain_seconds)
+    except TimeoutError:
+        log(_LOG, "calls_abandoned", seconds=drain_seconds)
+
+
+def _last_resort(seconds: float) -> threading.Timer:
+    # A task that swallows its cancellation would keep asyncio.run() from ever returning.
+    def leave() -> None:
+        log(_LOG, "stopped_by_force", seconds=seconds)
+        stop_logging()
+        os._exit(1)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    return timer
