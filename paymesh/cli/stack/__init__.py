@@ -1,0 +1,1 @@
+"""The local stack: Envoy, the services and the sample services under one supervisor."""

@@ -1,0 +1,113 @@
+"""Owns one child process: started, watched, restarted when it dies, stopped, and never outliving us."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from paymesh.cli.stack.processes import ProcessSpec
+
+_PR_SET_PDEATHSIG = 1
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.2, 5.0
+_STABLE_S = 10.0
+"""A process that ran this long is not in a crash loop: the next restart is quick again."""
+
+Say = Callable[[str], None]
+
+
+class Child:
+    """A process kept running until `stop()`."""
+
+    def __init__(self, spec: ProcessSpec, log: Path, environ: Mapping[str, str], say: Say) -> None:
+        self.spec = spec
+        self.log = log
+        self.restarts = 0
+        self._environ = environ
+        self._say = say
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while it is not running."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process is not None else None
+
+    async def start(self) -> None:
+        await self._spawn()
+        self._task = asyncio.create_task(self._keep_running())
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL when it takes too long; returns when it is gone."""
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), self.spec.stop_seconds)
+        except TimeoutError:
+            self._say(f"{self.spec.name} did not stop in {self.spec.stop_seconds:g} s: killed")
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _spawn(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.spec.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(self._environ),
+                # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop things in order.
+                start_new_session=True,
+                preexec_fn=die_with_parent(os.getpid()),
+            )
+
+    async def _keep_running(self) -> None:
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            assert self._process is not None
+            began = time.monotonic()
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            if time.monotonic() - began > _STABLE_S:
+                backoff_s = _FIRST_BACKOFF_S
+            self._say(f"{self.spec.name} ended ({_how(code)}); restarting; its log: {self.log}")
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+            self.restarts += 1
+            await self._spawn()
+
+
+def _how(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def die_with_parent(parent: int) -> Callable[[], None] | None:
+    """What a child runs before its program, so that the kernel kills it when `parent` dies, however that happens."""
+    if not sys.platform.startswith("linux"):
+        return None  # elsewhere a SIGKILLed supervisor leaves its children; README.md says so under limits
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def ask_the_kernel() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died in between
+            os._exit(1)
+
+    return ask_the_kernel

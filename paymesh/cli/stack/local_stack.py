@@ -1,0 +1,136 @@
+"""Owns the running local stack: everything starts in order, stays up, and stops in the opposite order.
+
+    async with LocalStack(StackOptions(policy=(Path("examples/demo"),))) as stack:
+        await stack.ready()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from paymesh.cli.stack.bootstrap import render_bootstrap
+from paymesh.cli.stack.child import Child
+from paymesh.cli.stack.demo_keys import ensure_demo_keys
+from paymesh.cli.stack.envoy_binary import find_envoy
+from paymesh.cli.stack.ports import Ports, taken
+from paymesh.cli.stack.processes import processes
+from paymesh.cli.stack.readiness import is_ready
+
+DEMO_POLICY = Path(__file__).resolve().parents[3] / "examples" / "demo"
+READY_SECONDS = 60.0
+
+
+class StackError(Exception):
+    """The stack cannot run; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    policy: tuple[Path, ...] = (DEMO_POLICY,)
+    run_dir: Path = Path(".paymesh")
+    ports: Ports = field(default_factory=Ports)
+
+
+class LocalStack:
+    """Envoy, the services and the samples. Entering starts them; leaving stops every one."""
+
+    def __init__(self, options: StackOptions, say: Callable[[str], None] = print) -> None:
+        self.ports = options.ports
+        self.run_dir = options.run_dir.resolve()
+        self.keys, generated = ensure_demo_keys(self.run_dir)
+        self.logs = self.run_dir / "logs"
+        self._policy = tuple(path.resolve() for path in options.policy) + (generated,)
+        self._say = say
+        self._children: dict[str, Child] = {}
+
+    async def __aenter__(self) -> LocalStack:
+        problems = taken(self.ports)
+        if problems:
+            raise StackError("\n".join(problems))
+        for folder in (self.logs, self.run_dir / "data"):
+            folder.mkdir(parents=True, exist_ok=True)
+        bootstrap = self.run_dir / "bootstrap.yaml"
+        bootstrap.write_text(render_bootstrap(admin_port=self.ports.envoy_admin, xds_port=self.ports.xds))
+        specs = processes(self.ports, self.run_dir, self._policy, self.keys, find_envoy(), bootstrap)
+        environ = self._environ()
+        try:
+            for spec in specs:
+                child = Child(spec, self.logs / f"{spec.name}.log", environ, self._say)
+                self._children[spec.name] = child
+                await child.start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def ready(self, timeout_s: float = READY_SECONDS) -> None:
+        """Wait until every process is ready. Raises StackError that names the one that is not, and its log."""
+        deadline = time.monotonic() + timeout_s
+        for name, child in self._children.items():
+            while not await is_ready(child.spec.ready):
+                if child.restarts >= 3 or time.monotonic() > deadline:
+                    raise StackError(f"{name} does not come up; the end of {child.log}:\n{_tail(child.log)}")
+                await asyncio.sleep(0.1)
+
+    async def wait_ready(self, name: str, timeout_s: float = READY_SECONDS) -> None:
+        """Wait until one process is ready (again). Raises StackError."""
+        child = self._children[name]
+        deadline = time.monotonic() + timeout_s
+        while not await is_ready(child.spec.ready):
+            if time.monotonic() > deadline:
+                raise StackError(f"{name} does not come up; the end of {child.log}:\n{_tail(child.log)}")
+            await asyncio.sleep(0.05)
+
+    def pid(self, name: str) -> int | None:
+        return self._children[name].pid
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, as a crash would end it; the supervisor starts it again."""
+        pid = self.pid(name)
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+
+    def addresses(self) -> Mapping[str, str]:
+        """What a person may want to open, by name."""
+        at = self.ports.address
+        return {
+            "gateway": f"http://{at('gateway')}",
+            "Envoy's admin page": f"http://{at('envoy_admin')}",
+            "control plane admin API": at("admin"),
+            "metrics": " ".join(
+                f"http://{at(name)}/metrics" for name in ("ext_authz_metrics", "ext_proc_metrics", "control_plane_metrics")
+            ),
+            "logs": str(self.logs),
+            "demo keys": str(self.keys),
+        }
+
+    async def _stop(self) -> None:
+        # Envoy first, alone: it drains while the others still answer. Then the rest at once.
+        children = list(reversed(self._children.values()))
+        for child in children[:1]:
+            await child.stop()
+        await asyncio.gather(*(child.stop() for child in children[1:]))
+        self._children.clear()
+
+    def _environ(self) -> dict[str, str]:
+        named = {
+            f"PAYMESH_{name.upper()}_PORT": str(getattr(self.ports, name))
+            for name in ("trade_v1", "trade_v2", "card", "offline")
+        }
+        return {**os.environ, **named, "PAYMESH_DEMO_KEYS": str(self.keys), "PYTHONUNBUFFERED": "1"}
+
+
+def _tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

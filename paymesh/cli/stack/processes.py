@@ -1,0 +1,85 @@
+"""Owns the one list of the local stack's processes: what runs, how, and when it counts as ready."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paymesh.cli.stack.ports import Ports
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process. `ready` is `grpc:HOST:PORT` (health service) or an HTTP URL that answers 200."""
+
+    name: str
+    command: tuple[str, ...]
+    ready: str
+    stop_seconds: float = 5.0
+    """From SIGTERM to SIGKILL."""
+
+
+def processes(
+    ports: Ports, run_dir: Path, policy: Sequence[Path], keys: Path, envoy: Path, bootstrap: Path
+) -> tuple[ProcessSpec, ...]:
+    """In the order in which they start; they stop in the opposite one."""
+    at = ports.address
+    policies = tuple(part for path in policy for part in ("--policy", str(path)))
+    books = str(run_dir / "data" / "trade.sqlite")
+    common = ("--keys", str(keys))
+
+    def module(name: str, *arguments: str) -> tuple[str, ...]:
+        return (sys.executable, "-m", name, *arguments)
+
+    def sample(kind: str, port: str, *arguments: str) -> tuple[str, ...]:
+        return module("paymesh.cli.samples", kind, "--listen", at(port), *common, *arguments)
+
+    def trade(version: str, port: str) -> ProcessSpec:
+        # Both versions keep their orders in one database, as two versions of one service do.
+        command = sample(
+            "trade", port, "--version", version, "--database", books,
+            "--wechat", f"http://{at('wechat')}", "--alipay", f"http://{at('alipay')}",
+        )  # fmt: skip
+        return ProcessSpec(f"trade-{version}", command, f"http://{at(port)}/healthz")
+
+    return (
+        # The channels' simulators first: trade calls them.
+        *(
+            ProcessSpec(name, sample(name, name), f"http://{at(name)}/healthz")
+            for name in ("wechat", "alipay", "card", "offline")
+        ),
+        trade("v1", "trade_v1"),
+        trade("v2", "trade_v2"),
+        # The deciding services before the control plane: Envoy must never route before they can refuse.
+        ProcessSpec(
+            "ext_authz",
+            module("ext_authz", *policies, "--listen", at("ext_authz"), "--metrics-listen", at("ext_authz_metrics")),
+            f"grpc:{at('ext_authz')}",
+        ),
+        ProcessSpec(
+            "ext_proc",
+            module("ext_proc", *policies, "--listen", at("ext_proc"), "--metrics-listen", at("ext_proc_metrics")),
+            f"grpc:{at('ext_proc')}",
+        ),
+        ProcessSpec(
+            "control_plane",
+            module(
+                "control_plane", *policies, "--listen", at("xds"), "--admin-listen", at("admin"),
+                "--metrics-listen", at("control_plane_metrics"), "--gateway", at("gateway"),
+                "--ext-authz", at("ext_authz"), "--ext-proc", at("ext_proc"),
+                "--state", str(run_dir / "data"), "--access-log", str(run_dir / "logs" / "access.log"),
+            ),  # fmt: skip
+            f"grpc:{at('xds')}",
+        ),
+        # Envoy last, and so stopped first: it drains while everything behind it still answers.
+        ProcessSpec(
+            "envoy",
+            (
+                str(envoy), "-c", str(bootstrap), "--log-level", "warning", "--concurrency", "2",
+                "--drain-time-s", "2", "--disable-hot-restart",
+            ),  # fmt: skip
+            f"http://{at('envoy_admin')}/ready",
+        ),
+    )
