@@ -1,0 +1,82 @@
+"""Owns the trade service's books: orders in one SQLite file that both versions share. Money is integer minor units."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS orders (
+    merchant TEXT NOT NULL, order_no TEXT NOT NULL, channel TEXT NOT NULL, amount INTEGER NOT NULL,
+    currency TEXT NOT NULL, state TEXT NOT NULL, transaction_id TEXT, paid_times INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (merchant, order_no)
+) STRICT
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`state` is NOTPAY, SUCCESS or CLOSED; `paid_times` counts the transitions to SUCCESS (never more than one)."""
+
+    merchant: str
+    order_no: str
+    channel: str
+    amount: int
+    currency: str
+    state: str
+    transaction_id: str | None
+    paid_times: int
+
+
+class Conflict(Exception):  # noqa: N818 - it names what was found
+    """The order number exists with another amount, currency or channel."""
+
+
+class Books:
+    """Blocking: call it in a thread."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(file, timeout=5, isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.execute(_SCHEMA)
+
+    def begin(self, merchant: str, order_no: str, channel: str, amount: int, currency: str) -> Order:
+        """The order, made if it was not there. Raises Conflict if it is there and differs."""
+        with self._lock:
+            self._database.execute(
+                "INSERT INTO orders (merchant, order_no, channel, amount, currency, state) "
+                "VALUES (?, ?, ?, ?, ?, 'NOTPAY') ON CONFLICT DO NOTHING",
+                (merchant, order_no, channel, amount, currency),
+            )
+        order = self.find(merchant, order_no)
+        if order is None or (order.channel, order.amount, order.currency) != (channel, amount, currency):
+            raise Conflict
+        return order
+
+    def find(self, merchant: str, order_no: str) -> Order | None:
+        with self._lock:
+            row = self._database.execute(
+                "SELECT merchant, order_no, channel, amount, currency, state, transaction_id, paid_times "
+                "FROM orders WHERE merchant = ? AND order_no = ?",
+                (merchant, order_no),
+            ).fetchone()
+        return None if row is None else Order(*row)
+
+    def pay(self, merchant: str, order_no: str, transaction_id: str) -> bool:
+        """NOTPAY becomes SUCCESS; True if this call did it. Repeats change nothing."""
+        with self._lock:
+            changed = self._database.execute(
+                "UPDATE orders SET state = 'SUCCESS', transaction_id = ?, paid_times = paid_times + 1 "
+                "WHERE merchant = ? AND order_no = ? AND state = 'NOTPAY'",
+                (transaction_id, merchant, order_no),
+            ).rowcount
+        return changed == 1
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
