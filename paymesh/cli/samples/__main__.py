@@ -9,7 +9,7 @@ from aiohttp import web
 
 from paymesh.cli.samples.simulators import SIMULATORS
 from paymesh.cli.samples.trade import build_trade
-from paymesh.server.addresses import host_and_port
+from paymesh.server.startup import host_and_port
 
 
 def main() -> None:
