@@ -27,6 +27,8 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----"
     r'(?:(?:[^"\\]|\\[^"])*?-----END [A-Z0-9 ]*PRIVATE KEY-----|(?:[^"\\]|\\[^"])*)'
 )
+# A credential in somebody else's text: an exception's, a library's.
+_AUTHORIZATION = re.compile(r"(?i)\b(WECHATPAY2-SHA256-RSA2048|ALIPAY-SHA256withRSA|Bearer|Basic) +[^\"\\]+")
 
 
 def log(logger: logging.Logger, event: str, **fields: object) -> None:
@@ -58,15 +60,18 @@ class JsonLines(logging.Formatter):
 
 
 def redact(text: str) -> str:
-    """`text` (a JSON document) with every PEM private key masked."""
-    return _PRIVATE_KEY.sub("[private key]", text) if "PRIVATE KEY-----" in text else text
+    """`text` (a JSON document) with every PEM private key and `Authorization` credential masked."""
+    if "PRIVATE KEY-----" in text:
+        text = _PRIVATE_KEY.sub("[private key]", text)
+    return _AUTHORIZATION.sub(r"\1 [credential]", text)
 
 
 def _free_fields(record: logging.LogRecord) -> dict[str, object]:
     fields = getattr(record, "fields", None)
     if not isinstance(fields, Mapping):
         return {}
-    return {str(name): value for name, value in fields.items() if name not in _FIXED}
+    # What is not there is not said: None takes a line's room and tells nothing.
+    return {str(name): value for name, value in fields.items() if value is not None and name not in _FIXED}
 
 
 def _printable(value: object) -> str:
@@ -120,6 +125,11 @@ def configure_logging(service: str, level: str) -> None:
     logging.captureWarnings(True)
     writer.start()
     _RUNNING = (handler, writer)
+
+
+def dropped_lines() -> int:
+    """Lines lost since the start: the writer was too far behind."""
+    return 0 if _RUNNING is None else _RUNNING[0].dropped
 
 
 def stop_logging() -> None:

@@ -9,8 +9,16 @@ from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, make_wsgi_app
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    make_wsgi_app,
+)
 
+from paymesh.server.logs import dropped_lines
 from paymesh.server.startup import StartupError, host_and_port
 
 _STOP_POLL_S = 0.05
@@ -22,6 +30,8 @@ def new_registry() -> CollectorRegistry:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+    dropped = Gauge("paymesh_log_lines_dropped", "Log lines lost: stderr was not read.", registry=registry)
+    dropped.set_function(dropped_lines)
     return registry
 
 
