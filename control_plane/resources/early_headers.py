@@ -1,0 +1,30 @@
+"""Owns removing, before anything reads them, the headers of a client's request that this gateway itself trusts."""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation_rules
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy_data_plane.google.protobuf import Any
+
+from paymesh.payments.internal_names import INTERNAL_HEADER_PREFIX
+
+REMOVED_PREFIXES = (INTERNAL_HEADER_PREFIX, "x-envoy-")
+
+
+def early_header_mutation() -> core.TypedExtensionConfig:
+    """x-pay-* and x-envoy-* by prefix; x-request-id, so that Envoy mints one that no client chose."""
+    mutations = [
+        mutation_rules.HeaderMutation(
+            remove_on_match=mutation_rules.HeaderMutationRemoveOnMatch(
+                key_matcher=matcher.StringMatcher(prefix=prefix, ignore_case=True)
+            )
+        )
+        for prefix in REMOVED_PREFIXES
+    ]
+    mutations.append(mutation_rules.HeaderMutation(remove="x-request-id"))
+    return core.TypedExtensionConfig(
+        name="envoy.http.early_header_mutation.header_mutation",
+        typed_config=Any.pack(early.HeaderMutation(mutations=mutations)),
+    )

@@ -1,0 +1,56 @@
+"""Owns the ext_authz filter: in the listener, and what each route adds to it."""
+
+from __future__ import annotations
+
+import datetime
+
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_authz
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
+from envoy_data_plane.envoy.type import v3 as envoy_type
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.resources.names import EXT_AUTHZ_CLUSTER
+from paymesh.payments.internal_names import AUTHZ_FILTER, ROUTE_EXTENSION
+from paymesh.payments.policy.compiled import Policy, Route
+
+TIMEOUT = datetime.timedelta(milliseconds=500)
+"""Envoy's default of 200 ms would refuse payments during a short pause of the process."""
+
+
+def http_filter(policy: Policy) -> hcm.HttpFilter:
+    """Closed: no answer is a 503 (never Envoy's default of 403, which looks like a refusal)."""
+    largest = max((route.max_body_bytes for route in policy.routes), default=1)
+    config = ext_authz.ExtAuthz(
+        grpc_service=core.GrpcService(
+            envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXT_AUTHZ_CLUSTER), timeout=TIMEOUT
+        ),
+        transport_api_version=core.ApiVersion.V3,
+        with_request_body=_body(largest),
+        # A repeated header that decides is refused; merged into one value it could not be told from a single one.
+        encode_raw_headers=True,
+        status_on_error=envoy_type.HttpStatus(code=envoy_type.StatusCode.ServiceUnavailable),
+        failure_mode_allow=False,
+        # The channel's header picks the route, so the route is looked up again after the decision.
+        clear_route_cache=True,
+        validate_mutations=True,
+        include_peer_certificate=True,
+    )
+    return hcm.HttpFilter(name=AUTHZ_FILTER, typed_config=Any.pack(config))
+
+
+def per_route(route: Route) -> dict[str, Any]:
+    """The route's name for ext_authz, and the largest body it takes: a larger one is 413 and ext_authz never sees it."""
+    settings = ext_authz.CheckSettings(
+        context_extensions={ROUTE_EXTENSION: route.name}, with_request_body=_body(route.max_body_bytes)
+    )
+    return {AUTHZ_FILTER: Any.pack(ext_authz.ExtAuthzPerRoute(check_settings=settings))}
+
+
+def disabled() -> dict[str, Any]:
+    """For paths that belong to no route: strangers cannot make ext_authz work."""
+    return {AUTHZ_FILTER: Any.pack(ext_authz.ExtAuthzPerRoute(disabled=True))}
+
+
+def _body(limit: int) -> ext_authz.BufferSettings:
+    return ext_authz.BufferSettings(max_request_bytes=limit, pack_as_bytes=True, allow_partial_message=False)

@@ -1,0 +1,22 @@
+"""Owns the names of clusters, listeners and route configurations, and the type URLs of what we serve."""
+
+from __future__ import annotations
+
+LISTENER = "paymesh"
+ROUTE_CONFIGURATION = "paymesh"
+EXT_AUTHZ_CLUSTER = "paymesh_ext_authz"
+EXT_PROC_CLUSTER = "paymesh_ext_proc"
+
+_PREFIX = "type.googleapis.com/envoy.config."
+CLUSTER_TYPE = f"{_PREFIX}cluster.v3.Cluster"
+ENDPOINT_TYPE = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
+LISTENER_TYPE = f"{_PREFIX}listener.v3.Listener"
+ROUTE_TYPE = f"{_PREFIX}route.v3.RouteConfiguration"
+
+TYPES = (CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE)
+"""In the order in which they must reach Envoy: what is referred to before what refers to it."""
+
+
+def version_cluster(service: str, version: str) -> str:
+    """The cluster of one version of a service."""
+    return f"{service}|{version}"
