@@ -1,0 +1,118 @@
+"""Owns the control plane's start: xDS on one address, the admin API on another, the policy watched, metrics."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from envoy.service.discovery.v3 import ads_pb2_grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from control_plane.admin import admin_pb2_grpc
+from control_plane.admin.service import Admin
+from control_plane.gateway import Gateway
+from control_plane.settings import GatewaySettings
+from control_plane.weights import WeightStore
+from control_plane.xds.server import AggregatedDiscovery
+from paymesh.payments.policy.problems import PolicyErrors
+from paymesh.payments.policy.source import PolicySource
+from paymesh.server.binding import bind, new_server
+from paymesh.server.service import ServiceRuntime, add_server_arguments, run_service, server_options
+from paymesh.server.startup import host_and_port
+
+
+class Metrics:
+    """What the control plane counts."""
+
+    def __init__(self, registry: CollectorRegistry, gateway: Gateway, source: PolicySource) -> None:
+        self._results = Counter(
+            "paymesh_xds_results", "Answers of Envoys to what they were sent.", ["type", "result"], registry=registry
+        )
+        nodes = Gauge("paymesh_xds_nodes", "Connected Envoys.", registry=registry)
+        nodes.set_function(lambda: len(gateway.nodes))
+        refused = Gauge("paymesh_policy_reloads_refused", "Reloads refused since the start.", registry=registry)
+        refused.set_function(lambda: source.failures)
+        self._gateway = gateway
+        self._weights = Gauge(
+            "paymesh_set_weight_ratio", "Set weight, 0 to 1.", ["service", "version"], registry=registry
+        )
+
+    def result(self, type_name: str, acknowledged: bool) -> None:
+        self._results.labels(type=type_name, result="ack" if acknowledged else "nack").inc()
+
+    def weights(self) -> None:
+        """Take over the weights in force."""
+        self._weights.clear()
+        for service, split in self._gateway.weights.items():
+            for version, weight in split.items():
+                self._weights.labels(service=service, version=version).set(weight / 10_000)
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    runtime: ServiceRuntime, source: PolicySource, gateway: Gateway, admin_listen: str
+) -> AsyncIterator[None]:
+    metrics = Metrics(runtime.metrics, gateway, source)
+    discovery = AggregatedDiscovery(gateway.cache, gateway.nodes, metrics.result)
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(discovery, runtime.server)
+    admin_server = new_server()
+    admin_pb2_grpc.add_AdminServicer_to_server(Admin(gateway, source), admin_server)  # type: ignore[no-untyped-call]
+    bind(admin_server, admin_listen, None)
+    await admin_server.start()
+    tasks = [asyncio.create_task(source.watch(gateway.use_policy)), asyncio.create_task(_follow(gateway, metrics))]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await admin_server.stop(grace=0.5)
+
+
+async def _follow(gateway: Gateway, metrics: Metrics) -> None:
+    with gateway.cache.changes() as changed:
+        while True:
+            metrics.weights()
+            await changed.wait()
+            changed.clear()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM. Exit code 2: a bad policy, a taken port, or weights that the policy contradicts."""
+    args = _parser().parse_args(arguments)
+    try:
+        settings = GatewaySettings(
+            host_and_port(args.gateway), host_and_port(args.ext_authz), host_and_port(args.ext_proc), args.access_log
+        )
+        source = PolicySource(args.policy, os.environ)
+        store = WeightStore(args.state / "weights.sqlite")
+        gateway = Gateway(source.current, store, settings)
+    except (PolicyErrors, ValueError, OSError) as errors:
+        print(errors, file=sys.stderr)  # noqa: T201 - logging is not configured yet
+        return 2
+    try:
+        return run_service(
+            server_options(args, "control_plane"),
+            lambda runtime: _running(runtime, source, gateway, args.admin_listen),
+        )
+    finally:
+        store.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="control_plane", description="Turns the policy into what Envoy runs.")
+    add = parser.add_argument
+    add("--policy", action="append", type=Path, required=True, help="file or folder; may repeat")
+    add("--admin-listen", default="127.0.0.1:18001", metavar="HOST:PORT", help="admin API: keep it on loopback")
+    add("--gateway", default="127.0.0.1:8080", metavar="IP:PORT", help="where Envoy listens for merchants")
+    add("--ext-authz", default="127.0.0.1:9001", metavar="IP:PORT", help="where Envoy finds ext_authz")
+    add("--ext-proc", default="127.0.0.1:9002", metavar="IP:PORT", help="where Envoy finds ext_proc")
+    add("--access-log", default="/dev/stdout", metavar="FILE", help="Envoy's access log")
+    add("--state", type=Path, default=Path(".paymesh/data"), help="folder of the recorded weights")
+    add_server_arguments(parser, default_listen="127.0.0.1:18000")
+    return parser

@@ -1,0 +1,157 @@
+"""Owns `paymesh status` and `paymesh set-weight`: the admin API from a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import json
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+
+from control_plane.admin import admin_pb2, admin_pb2_grpc
+from paymesh.cli.verbs import Verbs
+
+DEFAULT_ADMIN = "127.0.0.1:18001"
+_CALL_SECONDS = 5.0
+_PERCENT = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?", re.ASCII)
+
+
+def add_status_parser(verbs: Verbs) -> None:
+    parser = verbs.add_parser("status", help="nodes, what each acknowledged or refused, set and actual weights")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    _add_admin(parser)
+    parser.set_defaults(run=lambda args: _call(args.admin, lambda stub: _status(stub, args)))
+
+
+def add_set_weight_parser(verbs: Verbs) -> None:
+    parser = verbs.add_parser("set-weight", help="set a service's traffic split, audited")
+    parser.add_argument("service")
+    parser.add_argument(
+        "weights", nargs="+", metavar="VERSION=PERCENT", help="steps of 0.01; the sum is 100; others get 0"
+    )
+    parser.add_argument("--reason", required=True, help="kept with the change")
+    parser.add_argument("--actor", default=getpass.getuser(), help="who; default: the user logged in")
+    parser.add_argument(
+        "--wait", type=int, default=10, metavar="SECONDS", help="until the nodes confirmed it (default 10; 0: do not)"
+    )
+    _add_admin(parser)
+    parser.set_defaults(run=lambda args: _call(args.admin, lambda stub: _set_weight(stub, args)))
+
+
+async def set_weights_and_wait(
+    admin: str, service: str, weights: Mapping[str, int], *, reason: str, actor: str, timeout_s: float = 10.0
+) -> None:
+    """Set hundredths of a percent by version; returns when every node has them. Raises RuntimeError, AioRpcError."""
+    async with grpc.aio.insecure_channel(admin) as channel:
+        stub = admin_pb2_grpc.AdminStub(channel)  # type: ignore[no-untyped-call]
+        await _set(stub, service, weights, reason, actor)
+        if not await _confirmed(stub, service, timeout_s):
+            raise RuntimeError(f"the nodes have not confirmed the weights of {service} after {timeout_s:g} s")
+
+
+def parse_weights(texts: list[str]) -> dict[str, int]:
+    """`["v1=99.75", "v2=0.25"]` -> hundredths of a percent. Raises ValueError."""
+    weights: dict[str, int] = {}
+    for text in texts:
+        version, equals, percent = text.partition("=")
+        match = _PERCENT.fullmatch(percent)
+        if not equals or not version or match is None:
+            raise ValueError(f"{text!r} is not VERSION=PERCENT with at most two decimals, such as v2=0.25")
+        if version in weights:
+            raise ValueError(f"{version} is named twice")
+        weights[version] = int(match.group(1)) * 100 + int((match.group(2) or "").ljust(2, "0"))
+    return weights
+
+
+def _add_admin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--admin", default=DEFAULT_ADMIN, metavar="HOST:PORT", help=f"default {DEFAULT_ADMIN}")
+
+
+def _call(admin: str, act: Callable[[admin_pb2_grpc.AdminStub], Awaitable[int]]) -> int:
+    async def inside() -> int:
+        async with grpc.aio.insecure_channel(admin) as channel:
+            return await act(admin_pb2_grpc.AdminStub(channel))  # type: ignore[no-untyped-call]
+
+    try:
+        return asyncio.run(inside())
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            print(f"no control plane answers on {admin} (--admin names another address)", file=sys.stderr)
+        else:
+            print(error.details(), file=sys.stderr)
+        return 2
+
+
+async def _set_weight(stub: admin_pb2_grpc.AdminStub, args: argparse.Namespace) -> int:
+    try:
+        weights = parse_weights(args.weights)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    answer = await _set(stub, args.service, weights, args.reason, args.actor)
+    print(f"{args.service}: {_split(answer.before)} -> {_split(answer.after)}")
+    if not args.wait:
+        return 0
+    if await _confirmed(stub, args.service, args.wait):
+        print("confirmed by every node")
+        return 0
+    print(f"recorded, but not confirmed by every node within {args.wait} s: see `paymesh status`", file=sys.stderr)
+    return 1
+
+
+async def _set(
+    stub: admin_pb2_grpc.AdminStub, service: str, weights: Mapping[str, int], reason: str, actor: str
+) -> admin_pb2.SetWeightResponse:
+    request = admin_pb2.SetWeightRequest(service=service, weights=dict(weights), reason=reason, actor=actor)
+    answer: admin_pb2.SetWeightResponse = await stub.SetWeight(request, timeout=_CALL_SECONDS)
+    return answer
+
+
+async def _confirmed(stub: admin_pb2_grpc.AdminStub, service: str, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        status: admin_pb2.StatusResponse = await stub.Status(admin_pb2.StatusRequest(), timeout=_CALL_SECONDS)
+        versions = [version for item in status.services if item.service == service for version in item.versions]
+        if all(v.HasField("actual_weight") and v.actual_weight == v.set_weight for v in versions):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+
+
+async def _status(stub: admin_pb2_grpc.AdminStub, args: argparse.Namespace) -> int:
+    status: admin_pb2.StatusResponse = await stub.Status(admin_pb2.StatusRequest(), timeout=_CALL_SECONDS)
+    if args.output == "json":
+        print(json.dumps(MessageToDict(status, preserving_proto_field_name=True), indent=2))
+        return 0
+    print(f"policy {status.policy_version}")
+    for problem in status.policy_problems:
+        print(f"  refused: {problem}")
+    print("\nNODE                 TYPE                    SENT              ACKED             NACK")
+    for node in status.nodes:
+        for item in node.types:
+            nack = f"{item.nacked_version} {item.nack_message}" if item.nacked_version else "-"
+            row = f"{node.id:<20} {item.type:<23} {item.sent_version:<17} {item.acked_version or '-':<17} {nack}"
+            print(row)
+    if not status.nodes:
+        print("(none connected)")
+    print("\nSERVICE              VERSION       SET      ACTUAL")
+    for service in status.services:
+        for version in service.versions:
+            actual = _percent(version.actual_weight) if version.HasField("actual_weight") else "differs"
+            print(f"{service.service:<20} {version.version:<10} {_percent(version.set_weight):>7} {actual:>11}")
+    return 0
+
+
+def _split(weights: list[admin_pb2.VersionWeight]) -> str:
+    return " ".join(f"{item.version}={_percent(item.weight)}" for item in weights)
+
+
+def _percent(weight: int) -> str:
+    return f"{weight // 100}.{weight % 100:02}%"
