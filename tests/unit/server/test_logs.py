@@ -83,8 +83,8 @@ def test_a_secret_never_appears(lines: Any) -> None:
     LOG.info("one", extra={"fields": {"secret": secret, "nested": [{"a": (secret,)}], "raw": secret.reveal()}})
     LOG.warning("two %s %r", secret, secret)
     try:
-        raise ValueError(secret)
-    except ValueError:
+        {secret: 1}["absent"]
+    except KeyError:
         LOG.exception("three")
     found = lines()
     assert [line["level"] for line in found] == ["info", "warning", "error"]
@@ -115,7 +115,7 @@ def test_a_credential_in_an_error_is_masked(lines: Any) -> None:
 
 
 def test_what_json_cannot_write_is_still_a_line(lines: Any) -> None:
-    logs.log(LOG, "odd", value={(1, 2): "skipped", "kept": {1, 1}}, half="\ud800")
+    logs.log(LOG, "odd", value={(1, 2): "skipped", "kept": {1}}, half="\ud800")
     (line,) = lines()
     assert line["half"] == "\ud800"
     assert line["value"] == {"kept": "{1}"}
