@@ -1,0 +1,92 @@
+"""Owns what ext_proc hears and says, free of protobuf. Refuses to decide: these are only facts and answers."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from paymesh.payments.outcome import Outcome
+from paymesh.payments.refusals import Refusal
+
+
+class Phase(enum.StrEnum):
+    """The part of an exchange a message is about, named as in ProcessingRequest."""
+
+    REQUEST_HEADERS = "request_headers"
+    REQUEST_BODY = "request_body"
+    REQUEST_TRAILERS = "request_trailers"
+    RESPONSE_HEADERS = "response_headers"
+    RESPONSE_BODY = "response_body"
+    RESPONSE_TRAILERS = "response_trailers"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What ext_authz wrote about the request. Empty strings: it did not say."""
+
+    decision: str = ""
+    route: str = ""
+    request_id: str = ""
+    channel: str = ""
+    trace_parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    checked: Checked | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHeaders:
+    """`headers` have lower-case names; pseudo headers are among them. `ends`: no body follows."""
+
+    checked: Checked | None
+    headers: Mapping[str, str]
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBody:
+    checked: Checked | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """A message that our processing modes never ask for."""
+
+    checked: Checked | None
+    phase: Phase
+
+
+Message = RequestBody | ResponseHeaders | ResponseBody | Unasked
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Change nothing. `outcome`, when known, travels as dynamic metadata."""
+
+    phase: Phase
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceRequestBody:
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AskForResponseBody:
+    """Answers response headers: let the body be buffered and shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer the caller at once; the upstream does not see the request."""
+
+    refusal: Refusal
+
+
+Reply = Continue | ReplaceRequestBody | AskForResponseBody | Answer

@@ -1,0 +1,43 @@
+"""Owns the way of a request body: sanitised, or the request goes no further. Refuses to let it pass when in doubt."""
+
+from __future__ import annotations
+
+from ext_proc.messages import Answer, Checked, Continue, Phase, ReplaceRequestBody, Reply, RequestBody
+from ext_proc.record import Record, describe
+from paymesh.payments.denial import Denial, Reason
+from paymesh.payments.internal_names import DECISION_ALLOW
+from paymesh.payments.json_body import BodyError
+from paymesh.payments.policy.compiled import Policy, Protocol, Route
+from paymesh.payments.refusals import write_refusal
+from paymesh.payments.sanitize import sanitize_json
+
+
+def sanitize_request(policy: Policy, message: RequestBody, record: Record) -> Reply:
+    """The reply to a request body. Whatever goes wrong is a 503: the upstream must not see what was to be hidden."""
+    checked = message.checked
+    if checked is None or checked.decision != DECISION_ALLOW:
+        return _unavailable(checked, None, "no permission came with the body", record)
+    route = policy.routes_by_name.get(checked.route)
+    if route is None:
+        return _unavailable(checked, None, "the policy has no such route", record)
+    try:
+        return _sanitize(route, checked, message.body, record)
+    except BodyError as error:
+        return _unavailable(checked, route, f"the body is not readable ({error.kind})", record)
+    except Exception as error:  # closed: a bug here must not let personal data through
+        return _unavailable(checked, route, describe(error), record)
+
+
+def _sanitize(route: Route, checked: Checked, body: bytes, record: Record) -> Reply:
+    if not route.sanitize_request or not body:
+        return Continue(Phase.REQUEST_BODY)
+    sanitized = sanitize_json(body, route.sanitize_request)
+    record.sanitized(checked, sanitized.changed)
+    return ReplaceRequestBody(sanitized.body) if sanitized.changed else Continue(Phase.REQUEST_BODY)
+
+
+def _unavailable(checked: Checked | None, route: Route | None, why: str, record: Record) -> Answer:
+    record.not_sanitized(checked, why)
+    protocol = Protocol.PAYMESH if route is None else route.protocol
+    request_id = "" if checked is None else checked.request_id
+    return Answer(write_refusal(Denial(Reason.UNAVAILABLE, why), protocol, request_id))
