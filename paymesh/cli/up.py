@@ -28,13 +28,21 @@ def add_stack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", type=Path, default=Path(".paymesh"), help="keys, logs and data (default .paymesh)")
     for field in fields(Ports):
         parser.add_argument(
-            flag(field.name), type=int, default=field.default, metavar="PORT", help=f"default {field.default}"
+            flag(field.name), type=_port, default=field.default, metavar="PORT", help=f"default {field.default}"
         )
 
 
 def stack_options(args: argparse.Namespace) -> StackOptions:
     ports = Ports(**{field.name: getattr(args, f"{field.name}_port") for field in fields(Ports)})
-    return StackOptions(tuple(args.policy or (DEMO_POLICY,)), args.run_dir, ports)
+    # The demo's policy is part of the checkout, not of the installed package.
+    policy = args.policy or ([DEMO_POLICY] if DEMO_POLICY.exists() else [])
+    return StackOptions(tuple(policy), args.run_dir, ports)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
+    return int(text)
 
 
 def run_stack(options: StackOptions, act: Callable[[LocalStack], Awaitable[int]]) -> int:

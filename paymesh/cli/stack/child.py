@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from paymesh.cli.stack.processes import ProcessSpec
 
-_PR_SET_PDEATHSIG = 1
+_TETHER = Path(__file__).with_name("tether.py")
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.2, 5.0
 _STABLE_S = 10.0
 """A process that ran this long is not in a crash loop: the next restart is quick again."""
@@ -68,14 +67,13 @@ class Child:
     async def _spawn(self) -> None:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self.spec.command,
+                *tethered(self.spec.command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=dict(self._environ),
                 # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop things in order.
                 start_new_session=True,
-                preexec_fn=die_with_parent(os.getpid()),
             )
 
     async def _keep_running(self) -> None:
@@ -99,15 +97,12 @@ def _how(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def die_with_parent(parent: int) -> Callable[[], None] | None:
-    """What a child runs before its program, so that the kernel kills it when `parent` dies, however that happens."""
+def tethered(command: Sequence[str]) -> tuple[str, ...]:
+    """`command`, killed by the kernel when this process dies, however that happens.
+
+    Elsewhere than on Linux a SIGKILLed supervisor leaves its children; README.md says so under limits.
+    """
     if not sys.platform.startswith("linux"):
-        return None  # elsewhere a SIGKILLed supervisor leaves its children; README.md says so under limits
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def ask_the_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died in between
-            os._exit(1)
-
-    return ask_the_kernel
+        return tuple(command)
+    # -I -S: nothing of the environment or of site-packages; 15 ms.
+    return (sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *command)

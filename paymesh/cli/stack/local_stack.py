@@ -1,7 +1,7 @@
 """Owns the running local stack: everything starts in order, stays up, and stops in the opposite order.
 
-    async with LocalStack(StackOptions(policy=(Path("examples/demo"),))) as stack:
-        await stack.ready()
+async with LocalStack(StackOptions(policy=(Path("examples/demo"),))) as stack:
+    await stack.ready()
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from types import TracebackType
 from paymesh.cli.stack.bootstrap import render_bootstrap
 from paymesh.cli.stack.child import Child
 from paymesh.cli.stack.demo_keys import ensure_demo_keys
+from paymesh.cli.stack.draining import drain_envoy
 from paymesh.cli.stack.envoy_binary import find_envoy
+from paymesh.cli.stack.envoy_drain import drain
 from paymesh.cli.stack.ports import Ports, taken
 from paymesh.cli.stack.processes import processes
 from paymesh.cli.stack.readiness import is_ready
 
 DEMO_POLICY = Path(__file__).resolve().parents[3] / "examples" / "demo"
 READY_SECONDS = 60.0
+DRAIN_SECONDS = 2.5
+"""For requests in flight through Envoy when the stack stops. Drained, killed and the rest stopped: within 10 s."""
+_READY_POLL_S = 0.1
+_HOPELESS_RESTARTS = 3
 
 
 class StackError(Exception):
@@ -44,9 +50,14 @@ class LocalStack:
     def __init__(self, options: StackOptions, say: Callable[[str], None] = print) -> None:
         self.ports = options.ports
         self.run_dir = options.run_dir.resolve()
+        if not options.policy:
+            raise StackError("no policy: --policy PATH names one")
         self.keys, generated = ensure_demo_keys(self.run_dir)
         self.logs = self.run_dir / "logs"
-        self._policy = tuple(path.resolve() for path in options.policy) + (generated,)
+        self._policy = tuple(path.resolve() for path in options.policy)
+        if DEMO_POLICY in self._policy:
+            # Only there: nobody's own policy gets two hundred merchants that it does not name.
+            self._policy += (generated,)
         self._say = say
         self._children: dict[str, Child] = {}
 
@@ -66,32 +77,24 @@ class LocalStack:
                 self._children[spec.name] = child
                 await child.start()
         except BaseException:
-            await self._stop()
+            await self._stop_whole()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stop()
+        await self._stop_whole()
 
     async def ready(self, timeout_s: float = READY_SECONDS) -> None:
         """Wait until every process is ready. Raises StackError that names the one that is not, and its log."""
         deadline = time.monotonic() + timeout_s
         for name, child in self._children.items():
-            while not await is_ready(child.spec.ready):
-                if child.restarts >= 3 or time.monotonic() > deadline:
-                    raise StackError(f"{name} does not come up; the end of {child.log}:\n{_tail(child.log)}")
-                await asyncio.sleep(0.1)
+            await _until_ready(name, child, deadline)
 
     async def wait_ready(self, name: str, timeout_s: float = READY_SECONDS) -> None:
         """Wait until one process is ready (again). Raises StackError."""
-        child = self._children[name]
-        deadline = time.monotonic() + timeout_s
-        while not await is_ready(child.spec.ready):
-            if time.monotonic() > deadline:
-                raise StackError(f"{name} does not come up; the end of {child.log}:\n{_tail(child.log)}")
-            await asyncio.sleep(0.05)
+        await _until_ready(name, self._children[name], time.monotonic() + timeout_s)
 
     def pid(self, name: str) -> int | None:
         return self._children[name].pid
@@ -110,18 +113,33 @@ class LocalStack:
             "Envoy's admin page": f"http://{at('envoy_admin')}",
             "control plane admin API": at("admin"),
             "metrics": " ".join(
-                f"http://{at(name)}/metrics" for name in ("ext_authz_metrics", "ext_proc_metrics", "control_plane_metrics")
+                f"http://{at(name)}/metrics"
+                for name in ("ext_authz_metrics", "ext_proc_metrics", "control_plane_metrics")
             ),
             "logs": str(self.logs),
             "demo keys": str(self.keys),
         }
 
+    async def _stop_whole(self) -> None:
+        # A second Ctrl-C, or one in the middle of the stopping, must not leave processes behind.
+        stopping = asyncio.ensure_future(self._stop())
+        cancelled: asyncio.CancelledError | None = None
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
     async def _stop(self) -> None:
         # Envoy first, alone: it drains while the others still answer. Then the rest at once.
-        children = list(reversed(self._children.values()))
-        for child in children[:1]:
-            await child.stop()
-        await asyncio.gather(*(child.stop() for child in children[1:]))
+        envoy = self._children.pop("envoy", None)
+        if envoy is not None:
+            if envoy.pid is not None:
+                await drain_envoy(self.ports.address("envoy_admin"), DRAIN_SECONDS)
+            await envoy.stop()
+        await asyncio.gather(*(child.stop() for child in self._children.values()))
         self._children.clear()
 
     def _environ(self) -> dict[str, str]:
@@ -130,6 +148,16 @@ class LocalStack:
             for name in ("trade_v1", "trade_v2", "card", "offline")
         }
         return {**os.environ, **named, "PAYMESH_DEMO_KEYS": str(self.keys), "PYTHONUNBUFFERED": "1"}
+
+
+async def _until_ready(name: str, child: Child, deadline: float) -> None:
+    """Wait until every target of the child is ready. StackError after `deadline`, or once it keeps dying."""
+    deaths = child.restarts + _HOPELESS_RESTARTS
+    for target in child.spec.ready:
+        while not await is_ready(target):
+            if child.restarts >= deaths or time.monotonic() > deadline:
+                raise StackError(f"{name} does not come up; the end of {child.log}:\n{_tail(child.log)}")
+            await asyncio.sleep(_READY_POLL_S)
 
 
 def _tail(log: Path, lines: int = 15) -> str:

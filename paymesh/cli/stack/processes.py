@@ -12,11 +12,11 @@ from paymesh.cli.stack.ports import Ports
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """One process. `ready` is `grpc:HOST:PORT` (health service) or an HTTP URL that answers 200."""
+    """One process, ready when each of `ready` is: see `readiness.is_ready`."""
 
     name: str
     command: tuple[str, ...]
-    ready: str
+    ready: tuple[str, ...]
     stop_seconds: float = 5.0
     """From SIGTERM to SIGKILL."""
 
@@ -42,12 +42,23 @@ def processes(
             "trade", port, "--version", version, "--database", books,
             "--wechat", f"http://{at('wechat')}", "--alipay", f"http://{at('alipay')}",
         )  # fmt: skip
-        return ProcessSpec(f"trade-{version}", command, f"http://{at(port)}/healthz")
+        return ProcessSpec(f"trade-{version}", command, (f"http://{at(port)}/healthz",))
 
+    control_plane = module(
+        "control_plane", *policies, "--listen", at("xds"), "--admin-listen", at("admin"),
+        "--metrics-listen", at("control_plane_metrics"), "--gateway", at("gateway"),
+        "--ext-authz", at("ext_authz"), "--ext-proc", at("ext_proc"),
+        "--state", str(run_dir / "data"), "--access-log", str(run_dir / "logs" / "access.log"),
+    )  # fmt: skip
+    envoy_command = (
+        str(envoy), "-c", str(bootstrap), "--log-level", "warning", "--concurrency", "2",
+        # Drained, every answer closes its connection, from the first on. Hot restart would share memory between stacks.
+        "--drain-time-s", "2", "--drain-strategy", "immediate", "--disable-hot-restart",
+    )  # fmt: skip
     return (
         # The channels' simulators first: trade calls them.
         *(
-            ProcessSpec(name, sample(name, name), f"http://{at(name)}/healthz")
+            ProcessSpec(name, sample(name, name), (f"http://{at(name)}/healthz",))
             for name in ("wechat", "alipay", "card", "offline")
         ),
         trade("v1", "trade_v1"),
@@ -56,30 +67,24 @@ def processes(
         ProcessSpec(
             "ext_authz",
             module("ext_authz", *policies, "--listen", at("ext_authz"), "--metrics-listen", at("ext_authz_metrics")),
-            f"grpc:{at('ext_authz')}",
+            (f"grpc:{at('ext_authz')}",),
         ),
         ProcessSpec(
             "ext_proc",
             module("ext_proc", *policies, "--listen", at("ext_proc"), "--metrics-listen", at("ext_proc_metrics")),
-            f"grpc:{at('ext_proc')}",
+            (f"grpc:{at('ext_proc')}",),
         ),
         ProcessSpec(
             "control_plane",
-            module(
-                "control_plane", *policies, "--listen", at("xds"), "--admin-listen", at("admin"),
-                "--metrics-listen", at("control_plane_metrics"), "--gateway", at("gateway"),
-                "--ext-authz", at("ext_authz"), "--ext-proc", at("ext_proc"),
-                "--state", str(run_dir / "data"), "--access-log", str(run_dir / "logs" / "access.log"),
-            ),  # fmt: skip
-            f"grpc:{at('xds')}",
+            control_plane,
+            (f"grpc:{at('xds')}", f"tcp:{at('admin')}"),
         ),
-        # Envoy last, and so stopped first: it drains while everything behind it still answers.
+        # Envoy last, and so stopped first: `LocalStack` drains it while everything behind it still answers.
         ProcessSpec(
             "envoy",
-            (
-                str(envoy), "-c", str(bootstrap), "--log-level", "warning", "--concurrency", "2",
-                "--drain-time-s", "2", "--disable-hot-restart",
-            ),  # fmt: skip
-            f"http://{at('envoy_admin')}/ready",
+            envoy_command,
+            # Its /ready is 200 even if the control plane gave it no listener.
+            (f"http://{at('envoy_admin')}/ready", f"tcp:{at('gateway')}"),
+            stop_seconds=1.5,  # it was drained before
         ),
     )
