@@ -19,9 +19,11 @@ def ensure_demo_keys(run_dir: Path) -> tuple[Path, Path]:
     keys, policy = run_dir / "keys", run_dir / "policy"
     for folder in (keys / "split", policy):
         folder.mkdir(parents=True, exist_ok=True)
+    keys.chmod(0o700)
     for name in ("wechat_merchant", "wechat_platform"):
-        if not (keys / f"{name}_pub.pem").exists():
-            _rsa_pair(keys / f"{name}.pem", keys / f"{name}_pub.pem")
+        private, public = keys / f"{name}.pem", keys / f"{name}_pub.pem"
+        if not (private.exists() and public.exists()):
+            _rsa_pair(private, public)
     names = [f"split-{number:03}" for number in range(SPLIT_MERCHANTS)]
     secret_files = ["wechat_apiv3", "hmac_card", "hmac_limited", "hash", *(f"split/{name}" for name in names)]
     for name in secret_files:
@@ -51,6 +53,9 @@ def _rsa_pair(private: Path, public: Path) -> None:
 
 
 def _write_private(file: Path, content: bytes) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Whole or not at all: what exists is never made again.
+    unfinished = file.with_suffix(".new")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
+    unfinished.replace(file)
