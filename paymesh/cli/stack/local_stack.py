@@ -18,7 +18,6 @@ from types import TracebackType
 from paymesh.cli.stack.bootstrap import render_bootstrap
 from paymesh.cli.stack.child import Child
 from paymesh.cli.stack.demo_keys import ensure_demo_keys
-from paymesh.cli.stack.draining import drain_envoy
 from paymesh.cli.stack.envoy_binary import find_envoy
 from paymesh.cli.stack.envoy_drain import drain
 from paymesh.cli.stack.ports import Ports, taken
@@ -27,8 +26,6 @@ from paymesh.cli.stack.readiness import is_ready
 
 DEMO_POLICY = Path(__file__).resolve().parents[3] / "examples" / "demo"
 READY_SECONDS = 60.0
-DRAIN_SECONDS = 2.5
-"""For requests in flight through Envoy when the stack stops. Drained, killed and the rest stopped: within 10 s."""
 _READY_POLL_S = 0.1
 _HOPELESS_RESTARTS = 3
 
@@ -137,7 +134,7 @@ class LocalStack:
         envoy = self._children.pop("envoy", None)
         if envoy is not None:
             if envoy.pid is not None:
-                await drain_envoy(self.ports.address("envoy_admin"), DRAIN_SECONDS)
+                await drain(self.ports.address("envoy_admin"))
             await envoy.stop()
         await asyncio.gather(*(child.stop() for child in self._children.values()))
         self._children.clear()
