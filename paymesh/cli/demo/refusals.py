@@ -78,7 +78,9 @@ async def _over_the_limit(world: World) -> str:
     answers = [await world.pay(payment(f"{world.run}-limit-{n}", "offline"), world.smallstall) for n in range(5)]
     refused = next((answer for answer in answers if answer.status != 200), answers[-1])
     wait = refused.headers.get("retry-after", "")
-    return f"{answers[0].status}, then {refused.refusal()}, retry-after {'in seconds' if wait.isdecimal() else 'absent'}"
+    return (
+        f"{answers[0].status}, then {refused.refusal()}, retry-after {'in seconds' if wait.isdecimal() else 'absent'}"
+    )
 
 
 REFUSALS = (

@@ -37,7 +37,9 @@ SANITIZING = (
         "622202******7894",
         _received("card", "pan", card={"pan": "6222021234567894", "cvv": "123"}),
     ),
-    Scenario("card's CVV, as received", "nothing", _received("card", "cvv", card={"pan": "6222021234567894", "cvv": "123"})),
+    Scenario(
+        "card's CVV, as received", "nothing", _received("card", "cvv", card={"pan": "6222021234567894", "cvv": "123"})
+    ),
     Scenario(
         "related order number, as received",
         "2026********0042",

@@ -86,7 +86,9 @@ def _to_fifty_percent(set_weights: SetWeights) -> Act:
         await shift
         await _round(world, "after", seen)
         share = seen.last().count("v2") / len(world.split_merchants)
-        moved_twice = sum(len(set(versions)) > 1 and versions != sorted(versions) for versions in seen.versions.values())
+        moved_twice = sum(
+            len(set(versions)) > 1 and versions != sorted(versions) for versions in seen.versions.values()
+        )
         return (
             f"{seen.failed} failed, {moved_twice} flipped, {seen.left_the_canary()} left the canary, "
             f"share of v2 {_band(share, 0.38, 0.62)}"

@@ -74,7 +74,10 @@ class World:
             return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read())
 
     async def pay(
-        self, document: Mapping[str, object], merchant: HmacMerchant | None = None, extra: Mapping[str, str] | None = None
+        self,
+        document: Mapping[str, object],
+        merchant: HmacMerchant | None = None,
+        extra: Mapping[str, str] | None = None,
     ) -> Answer:
         """A payment of a generic merchant, signed."""
         body = json.dumps(document, ensure_ascii=False).encode()

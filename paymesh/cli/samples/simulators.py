@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
@@ -10,10 +11,13 @@ from pathlib import Path
 from aiohttp import web
 
 from paymesh.cli.demo.signing import WechatPlatform
+from paymesh.cli.samples.notifying import Notifying
 from paymesh.cli.samples.received import Received
 
 REFUSED_PAN_ENDING = "0002"
 """A card with these last four digits is declined, as test cards of acquirers are."""
+SLOW_PAN_ENDING = "0044"
+"""A card whose issuer takes two seconds to answer."""
 
 
 def build_wechat(keys: Path) -> web.Application:
@@ -35,6 +39,7 @@ def build_wechat(keys: Path) -> web.Application:
     Received("v1").install(app)
     app.router.add_post("/v3/pay/transactions/native", native)
     app.router.add_post("/sign", sign)
+    app.router.add_post("/_sample/notify", Notifying(platform).handle)
     app.router.add_post("/qr", _qr("weixin://wxpay/bizpayurl?pr="))
     return app
 
@@ -52,7 +57,10 @@ def build_card(keys: Path) -> web.Application:  # noqa: ARG001
 
     async def pay(request: web.Request) -> web.Response:
         order = await request.json()
-        declined = str(order.get("card", {}).get("pan", "")).endswith(REFUSED_PAN_ENDING)
+        pan = str(order.get("card", {}).get("pan", ""))
+        if pan.endswith(SLOW_PAN_ENDING):
+            await asyncio.sleep(2)
+        declined = pan.endswith(REFUSED_PAN_ENDING)
         answer = {
             "order_no": order["order_no"],
             "status": "REFUSED" if declined else "SUCCEEDED",
