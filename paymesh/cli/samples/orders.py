@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
 from dataclasses import dataclass
@@ -41,9 +42,13 @@ class Books:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._database = sqlite3.connect(file, timeout=5, isolation_level=None, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode=WAL")
+        # Both versions start at once on a new file, and SQLite's own timeout does not wait for a change of the journal
+        # mode ("database is locked" in one start of eight): one after the other, then.
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute(_SCHEMA)
         self._database.execute("PRAGMA synchronous=NORMAL")
-        self._database.execute(_SCHEMA)
 
     def begin(self, merchant: str, order_no: str, channel: str, amount: int, currency: str) -> Order:
         """The order, made if it was not there. Raises Conflict if it is there and differs."""
