@@ -33,7 +33,7 @@ def mask_phone(value: str) -> str:
 
 
 def mask_resident_id(value: str) -> str:
-    """An 18-character resident ID (GB 11643): region and last four, not the birth date. The check digit is not asked."""
+    """An 18-character resident ID (GB 11643): region and last four. The check digit is not verified."""
     match = _RESIDENT_ID.fullmatch(_plain(value))
     return FULL_MASK if match is None else f"{match[1]}********{match[2]}"
 
