@@ -23,9 +23,9 @@ def matches(match: RouteMatch, request: Request) -> bool:
     if not _path_matches(match, request.path):
         return False
     for header in match.headers:
-        # Envoy joins a repeated header's values with a comma before it compares.
+        # Of a repeated header, any one value will do: so Envoy 1.40 compares them (seen; older ones joined them).
         values = request.headers.get(header.name)
-        if values is None or (header.exact is not None and ",".join(values) != header.exact):
+        if values is None or (header.exact is not None and header.exact not in values):
             return False
     if not match.query_parameters:
         return True
