@@ -55,7 +55,7 @@ def write_response(decision: Decision, trace_parent: str | None) -> external_aut
     refusal = write_refusal(decision.denial, protocol_of(route, request.path), request.request_id)
     response.status.CopyFrom(status_pb2.Status(code=code_pb2.PERMISSION_DENIED))
     denied = response.denied_response
-    denied.status.CopyFrom(http_status_pb2.HttpStatus(code=refusal.status))  # type: ignore[arg-type]
+    denied.status.CopyFrom(http_status_pb2.HttpStatus(code=refusal.status))
     denied.headers.extend(_header(*pair) for pair in refusal.headers)
     denied.body = refusal.body.decode()
     return response

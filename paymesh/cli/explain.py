@@ -35,7 +35,7 @@ def add_explain_parser(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "explain",
         help="what each step decided about a request, and why",
-        description="Explain one request: by the id in x-pay-request-id, or offline from a file with a raw HTTP request.",
+        description="Explain one request: by the id in x-pay-request-id, or offline from a raw HTTP request in a file.",
     )
     parser.add_argument("request", metavar="REQUEST-ID | FILE.http")
     parser.add_argument("--logs", type=Path, default=Path(".paymesh/logs"), help="folder of the services' logs")

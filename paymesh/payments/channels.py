@@ -19,7 +19,7 @@ class Selection:
 
 def select_channel(candidates: Sequence[Channel], operation: Operation, product: str | None, money: Money) -> Selection:
     """The first eligible candidate. `candidates` come ordered by priority, as the compiled route has them."""
-    passed_over = []
+    passed_over: list[str] = []
     for channel in candidates:
         obstacle = obstacle_to(channel, operation, product, money)
         if obstacle is None:

@@ -1,4 +1,4 @@
-"""Owns why a request is not let through. A `Denial` is a value; `Unavailable` is an exception: it could not be decided."""
+"""Owns why a request is not let through. `Denial` is a value; `Unavailable` is raised: it could not be decided."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns reading the facts of a payment out of a body that was already parsed. Refuses guesses: a wrong type is a Denial."""
+"""Owns reading the facts of a payment out of a parsed body. Refuses guesses: a wrong type is a Denial."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ def read_facts(fields: Fields, value: object) -> OrderFacts | Denial:
     for pointer in fields.required:
         if lookup(value, pointer) in (MISSING, None):
             return _field_invalid(pointer, "is required")
-    order_no = product = money = None
+    order_no: str | None = None
+    money: Money | None = None
     if fields.order_no is not None:
-        order_no = lookup(value, fields.order_no)
-        if not isinstance(order_no, str) or not _ORDER_NO.fullmatch(order_no):
+        found = lookup(value, fields.order_no)
+        if not isinstance(found, str) or not _ORDER_NO.fullmatch(found):
             return _field_invalid(fields.order_no, "is not an order number of 1 to 64 printable characters")
+        order_no = found
     product = fields.fixed_product
     if fields.product is not None:
         found = lookup(value, fields.product)

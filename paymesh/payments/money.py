@@ -20,7 +20,7 @@ class Money:
 
     def __post_init__(self) -> None:
         if isinstance(self.amount, bool) or not isinstance(self.amount, int):
-            raise ValueError("an amount is a whole number of minor units")
+            raise ValueError("an amount is a whole number of minor units")  # noqa: TRY004 - one error kind for callers
         if not 0 < self.amount <= MAX_MINOR_UNITS:
             raise ValueError(f"an amount is between 1 and {MAX_MINOR_UNITS} minor units")
         if not isinstance(self.currency, str) or not _CURRENCY.fullmatch(self.currency):

@@ -1,4 +1,4 @@
-"""Owns finding a request's route where Envoy did not tell it. Means exactly what Envoy's router means by the same match.
+"""Owns finding a request's route where Envoy did not tell it. Means exactly what Envoy means by the same match.
 
 The comparison with the real router, on generated requests, is `tests/data_plane/test_router_agreement.py`.
 """

@@ -1,4 +1,4 @@
-"""Owns `x-pay-split`: what Envoy hashes to choose a service's version, so that a merchant stays on one (DESIGN section 6)."""
+"""Owns `x-pay-split`: what Envoy hashes to choose a service's version, so that a merchant stays on one."""
 
 from __future__ import annotations
 

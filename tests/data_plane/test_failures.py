@@ -118,7 +118,8 @@ async def test_envoy_killed_comes_back_by_itself(frail: LocalStack, shop: World)
     while True:
         try:
             await until_it_pays(shop, "reborn")
-            return
         except aiohttp.ClientError:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
+        else:
+            return

@@ -163,7 +163,8 @@ def wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path)
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+        assert process.poll() is None, log.read_text()[-2000:]
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
         time.sleep(0.05)
 
 

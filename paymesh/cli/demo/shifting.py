@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from paymesh.cli.demo.payments import payment
@@ -12,7 +12,7 @@ from paymesh.cli.demo.scenario import Act, Scenario
 from paymesh.cli.demo.signing import HmacMerchant
 from paymesh.cli.demo.world import World
 
-SetWeights = Callable[[dict[str, int]], Awaitable[None]]
+SetWeights = Callable[[dict[str, int]], Coroutine[None, None, None]]
 """Sets the trade service's weights (version -> hundredths of a percent) and returns when the data plane has them."""
 
 _LANES = 8

@@ -13,7 +13,7 @@ from paymesh.payments.policy.compiled import Merchant, Policy, Route, Scheme
 from paymesh.payments.request import Request
 
 MAX_CREDENTIAL_CHARS = 4096
-"""No genuine credential header comes near it: an RSA-4096 signature is 684 characters. Bounds the work done for strangers."""
+"""Bounds the work done for strangers. No genuine header comes near it: an RSA-4096 signature is 684 characters."""
 MAX_NONCE_CHARS = 128
 _TIMESTAMP = re.compile(r"[0-9]{1,11}", re.ASCII)
 

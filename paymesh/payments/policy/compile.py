@@ -52,7 +52,7 @@ def normalize_serial(serial: str) -> str:
 
 
 class Compiler:
-    """Compiles one set of documents. `problems` is complete after `compile()`; the policy is valid only if it is empty."""
+    """Compiles one set of documents. After `compile()` the policy is valid only if `problems` is empty."""
 
     def __init__(self, document: d.PolicyDocument, tree: SourceTree, references: References) -> None:
         self._document = document
@@ -122,11 +122,8 @@ class Compiler:
             self._problem((*path, "address"), "an endpoint's address is an IP address")
         return c.Endpoint(document.address, document.port)
 
-    def _rate_limit(self, document: d.RateLimitDocument, path: DocumentPath) -> c.RateLimit:
-        return c.RateLimit(document.name, self._bucket(document, path))
-
-    def _bucket(self, document: d.BucketDocument, path: DocumentPath) -> c.BucketSize:
-        return c.BucketSize(document.requests_per_second, document.burst)
+    def _rate_limit(self, document: d.RateLimitDocument, _: DocumentPath) -> c.RateLimit:
+        return c.RateLimit(document.name, _bucket(document))
 
     def _channel(self, document: d.ChannelDocument, path: DocumentPath) -> c.Channel:
         if document.amount.max is not None and document.amount.max < document.amount.min:
@@ -195,7 +192,7 @@ class Compiler:
         for name in document.rate_limits:
             if name not in limits:
                 self._problem((*path, "rate_limits", name), self._unknown("rate limit", name, limits))
-        return c.Merchant(document.id, {name: self._bucket(size, path) for name, size in document.rate_limits.items()})
+        return c.Merchant(document.id, {name: _bucket(size) for name, size in document.rate_limits.items()})
 
     def _add_hmac(
         self,
@@ -312,9 +309,9 @@ class Compiler:
         for name in ("order_no", "amount"):
             if getattr(document.fields, name) is None:
                 self._problem((*path, "fields", name), "is required on a pay route: channels are chosen by it")
-        touched = {rule.field for rule in document.sanitize.request}
         for name in ("order_no", "amount", "currency"):
-            if getattr(document.fields, name) in touched:
+            decided = getattr(document.fields, name)
+            if decided is not None and any(_overlap(rule.field, decided) for rule in document.sanitize.request):
                 self._problem((*path, "sanitize"), f"must not change the {name} that was decided on")
 
     def _match(self, document: d.MatchDocument, path: DocumentPath) -> c.RouteMatch:
@@ -426,6 +423,16 @@ class Compiler:
 
     def _problem(self, path: DocumentPath, message: str) -> None:
         self.problems.append(self._tree.problem(path, message))
+
+
+def _overlap(one: c.JsonPointer, other: c.JsonPointer) -> bool:
+    """Whether changing what one points at changes what the other points at."""
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def _bucket(document: d.BucketDocument) -> c.BucketSize:
+    return c.BucketSize(document.requests_per_second, document.burst)
 
 
 def _template_regex(template: str) -> str:

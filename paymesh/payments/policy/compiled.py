@@ -134,7 +134,7 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A way for money to move. Eligible when operation, product, currency and amount all fit (amount in minor units)."""
+    """A way for money to move. Eligible when operation, product, currency and amount (minor units) all fit."""
 
     name: str
     service: str
@@ -239,7 +239,7 @@ class ServiceVersion:
 class Service:
     name: str
     versions: tuple[ServiceVersion, ...]
-    """In the order of the weighted cluster, which never changes while weights move. One to three; with three the middle is stable."""
+    """In the order of the weighted cluster, which never changes while weights move. With three the middle is stable."""
     connect_timeout_ms: int
 
     @property

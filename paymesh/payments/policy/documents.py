@@ -1,4 +1,4 @@
-"""Owns the policy as an operator writes it: frozen pydantic models, unknown keys refused. docs/policy.md is its reference.
+"""Owns the policy as an operator writes it: frozen pydantic models, unknown keys refused. Reference: docs/policy.md.
 
 Refuses I/O: references to files and environment variables stay references here and are resolved in `compile.py`.
 Every constraint that needs one field only is a model's; whatever spans several is checked while compiling.
@@ -67,7 +67,8 @@ def _pointer(value: object) -> object:
 
 def _percent_to_weight(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("a weight is a percentage such as 10 or '0.25' (quoted: never a binary float)")
+        # ValueError, not TypeError: pydantic reports only the former.
+        raise ValueError("a weight is a percentage such as 10 or '0.25' (quoted: never a binary float)")  # noqa: TRY004
     match = re.fullmatch(r"(\d{1,3})(?:\.(\d{1,2}))?", str(value))
     if match is None:
         raise ValueError("a weight is a percentage with at most two decimals, such as 10 or '0.25'")

@@ -44,7 +44,7 @@ class References:
         return Secret(content)
 
     def public_key(self, source: str | FileReference, beside: Path) -> tuple[RSAPublicKey, str | None]:
-        """An RSA public key and, where the source is a certificate, its serial (upper-case hex). Raises UnusableReference."""
+        """An RSA public key and, from a certificate, its serial (upper-case hex). Raises UnusableReference."""
         pem = source.encode() if isinstance(source, str) else self._read(beside.parent / source.file)
         serial = None
         try:

@@ -63,7 +63,7 @@ def build(method: str, target: str, headers: dict[str, str], body: bytes = b"", 
     return Request(method, target, {k.lower(): (v,) for k, v in headers.items()}, body, "id-1", route)
 
 
-@pytest.fixture()
+@pytest.fixture
 def gate(policy: Policy, demo_keys: Path) -> Gate:
     return Gate(policy, demo_keys)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -84,11 +85,11 @@ class TestWechat:
     TARGET = "/v3/pay/transactions/native"
     BODY = b'{"out_trade_no": "1", "amount": {"total": 100}, "description": "\xe8\x8c\xb6"}'
 
-    @pytest.fixture()
+    @pytest.fixture
     def merchant(self, demo_keys: Path) -> WechatMerchant:
         return WechatMerchant.from_file("1900007291", SERIAL, demo_keys / "wechat_merchant.pem")
 
-    @pytest.fixture()
+    @pytest.fixture
     def sent(self, merchant: WechatMerchant) -> Request:
         return request("POST", self.TARGET, merchant.headers("POST", self.TARGET, self.BODY), self.BODY)
 
@@ -155,11 +156,11 @@ class TestHmac:
     TARGET = "/v1/payments?trace=1"
     BODY = b'{"order_no":"1"}'
 
-    @pytest.fixture()
+    @pytest.fixture
     def merchant(self, demo_keys: Path) -> HmacMerchant:
         return HmacMerchant.from_file("teahouse-2026", demo_keys / "hmac_card.key")
 
-    @pytest.fixture()
+    @pytest.fixture
     def sent(self, merchant: HmacMerchant) -> Request:
         return request("POST", self.TARGET, merchant.headers("POST", self.TARGET, self.BODY), self.BODY)
 
@@ -205,7 +206,7 @@ class TestHmac:
 
 
 class TestNotification:
-    RESOURCE = {"mchid": "1900007291", "out_trade_no": "no-1", "trade_state": "SUCCESS", "amount": {"total": 100}}
+    RESOURCE: ClassVar = {"mchid": "1900007291", "out_trade_no": "no-1", "trade_state": "SUCCESS"}
 
     def check(self, policy: Policy, headers: dict[str, str], body: bytes) -> Authenticated | Denial:
         sent = request("POST", "/notify/wechat", headers, body)

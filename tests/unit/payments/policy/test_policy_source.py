@@ -25,7 +25,7 @@ def write(folder: Path, key_id: str = "one", file: str = "a.key") -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "a.key").write_text("a secret of sixteen bytes or more")
     return write(tmp_path)
