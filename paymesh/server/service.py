@@ -132,9 +132,7 @@ def run_service(options: ServerOptions, build: Build) -> int:
 
 async def _serve(options: ServerOptions, build: Build, last_resort: threading.Timer) -> None:
     async with _runtime(options) as runtime:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = _stop_on_signals(last_resort)
         built = build(runtime)
         await built.__aenter__()
         try:
@@ -142,7 +140,6 @@ async def _serve(options: ServerOptions, build: Build, last_resort: threading.Ti
             await runtime.health.set_serving(True)
             log(_LOG, "started", address=runtime.address, pid=os.getpid())
             await stop.wait()
-            last_resort.start()
             await _drain(runtime, options.drain_seconds)
         finally:
             with contextlib.suppress(TimeoutError):
@@ -180,6 +177,20 @@ async def _drain(runtime: ServiceRuntime, drain_seconds: float) -> None:
             await runtime.server.stop(drain_seconds)
     except TimeoutError:
         log(_LOG, "calls_abandoned", seconds=drain_seconds)
+
+
+def _stop_on_signals(last_resort: threading.Timer) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT, which also starts the timer: a start that hangs must end, too."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if not stop.is_set():
+            stop.set()
+            last_resort.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop
 
 
 def _last_resort(seconds: float) -> threading.Timer:

@@ -109,6 +109,9 @@ class LocalStack:
             "gateway": f"http://{at('gateway')}",
             "Envoy's admin page": f"http://{at('envoy_admin')}",
             "control plane admin API": at("admin"),
+            "sample services": " ".join(
+                f"{name}={at(name)}" for name in ("trade_v1", "trade_v2", "wechat", "alipay", "card", "offline")
+            ),
             "metrics": " ".join(
                 f"http://{at(name)}/metrics"
                 for name in ("ext_authz_metrics", "ext_proc_metrics", "control_plane_metrics")

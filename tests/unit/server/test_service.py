@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 PROGRAM = """
 from paymesh.server import grpc_experiments
 grpc_experiments.apply()
-import argparse, asyncio, contextlib, grpc, logging
+import argparse, asyncio, contextlib, grpc, logging, os
 from paymesh.server.service import add_server_arguments, run_service, server_options
 
 async def echo(request, context):
@@ -61,6 +61,9 @@ class Handler(grpc.GenericRpcHandler):
 
 @contextlib.asynccontextmanager
 async def build(runtime):
+    if "TEST_HANG_AT_START" in os.environ:
+        logging.getLogger("test").info("started", extra={"fields": {"address": ""}})
+        await asyncio.sleep(3600)
     runtime.server.add_generic_rpc_handlers([Handler()])
     yield
     logging.getLogger("test").info("left")
@@ -172,6 +175,12 @@ async def test_a_task_that_swallows_its_cancellation_does_not_hold_it_up(start: 
     assert seconds < 5.2
     assert code == 1
     assert "stopped_by_force" in log
+
+
+def test_a_start_that_hangs_can_be_stopped(start: Any) -> None:
+    code, seconds, _ = Running(start(TEST_HANG_AT_START="1")).stop()
+    assert code == 1
+    assert seconds < 5.2
 
 
 async def _outcome(call: Any) -> Any:
