@@ -100,7 +100,7 @@ def _how(code: int) -> str:
 def tethered(command: Sequence[str]) -> tuple[str, ...]:
     """`command`, killed by the kernel when this process dies, however that happens.
 
-    Elsewhere than on Linux a SIGKILLed supervisor leaves its children; README.md says so under limits.
+    Elsewhere than on Linux nothing ties them: there a SIGKILLed supervisor leaves its children.
     """
     if not sys.platform.startswith("linux"):
         return tuple(command)
