@@ -14,7 +14,7 @@ from paymesh.cli.demo.payments import PAYMENTS
 from paymesh.cli.demo.refusals import REFUSALS
 from paymesh.cli.demo.sanitizing import SANITIZING
 from paymesh.cli.demo.scenario import Scenario
-from paymesh.cli.demo.shifting import shifting
+from paymesh.cli.demo.shifting import AT_FIRST, shifting
 from paymesh.cli.demo.world import World
 from paymesh.cli.stack.local_stack import LocalStack
 from paymesh.cli.up import add_stack_arguments, run_stack, stack_options
@@ -60,7 +60,9 @@ async def play(stack: LocalStack) -> list[Result]:
         world = World(session, stack.ports.address("gateway"), stack.keys, samples)
         scenarios = (*PAYMENTS, *REFUSALS, *SANITIZING, *shifting(set_weights))
         _print_head(scenarios)
-        return [await _play_one(scenario, world) for scenario in scenarios]
+        results = [await _play_one(scenario, world) for scenario in scenarios]
+    await set_weights(AT_FIRST)  # recorded weights outlive the demo: leave them as the demo's policy has them
+    return results
 
 
 async def _play_one(scenario: Scenario, world: World) -> Result:

@@ -15,6 +15,8 @@ from paymesh.cli.demo.world import World
 SetWeights = Callable[[dict[str, int]], Coroutine[None, None, None]]
 """Sets the trade service's weights (version -> hundredths of a percent) and returns when the data plane has them."""
 
+AT_FIRST = {"v1": 9000, "v2": 1000}
+"""The weights in the demo's policy."""
 _LANES = 8
 """Payments under way at once."""
 
@@ -62,7 +64,7 @@ async def _round(world: World, label: str, seen: Seen) -> None:
 
 def _at_ten_percent(set_weights: SetWeights) -> Act:
     async def act(world: World) -> str:
-        await set_weights({"v1": 9000, "v2": 1000})
+        await set_weights(AT_FIRST)
         seen = Seen()
         for number in range(3):
             await _round(world, f"ten-{number}", seen)
@@ -75,7 +77,7 @@ def _at_ten_percent(set_weights: SetWeights) -> Act:
 
 def _to_fifty_percent(set_weights: SetWeights) -> Act:
     async def act(world: World) -> str:
-        await set_weights({"v1": 9000, "v2": 1000})
+        await set_weights(AT_FIRST)
         seen = Seen()
         await _round(world, "before", seen)
         shift = asyncio.create_task(set_weights({"v1": 5000, "v2": 5000}))
