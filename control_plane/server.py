@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from control_plane.xds.server import AggregatedDiscovery
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.policy.source import PolicySource
 from paymesh.server.binding import bind, new_server
+from paymesh.server.policy_service import EXIT_UNUSABLE, add_policy_argument, watching
 from paymesh.server.service import ServiceRuntime, add_server_arguments, run_service, server_options
 from paymesh.server.startup import host_and_port
 
@@ -29,14 +31,12 @@ from paymesh.server.startup import host_and_port
 class Metrics:
     """What the control plane counts."""
 
-    def __init__(self, registry: CollectorRegistry, gateway: Gateway, source: PolicySource) -> None:
+    def __init__(self, registry: CollectorRegistry, gateway: Gateway) -> None:
         self._results = Counter(
             "paymesh_xds_results", "Answers of Envoys to what they were sent.", ["type", "result"], registry=registry
         )
         nodes = Gauge("paymesh_xds_nodes", "Connected Envoys.", registry=registry)
         nodes.set_function(lambda: len(gateway.nodes))
-        refused = Gauge("paymesh_policy_reloads_refused", "Reloads refused since the start.", registry=registry)
-        refused.set_function(lambda: source.failures)
         self._gateway = gateway
         self._weights = Gauge(
             "paymesh_set_weight_ratio", "Set weight, 0 to 1.", ["service", "version"], registry=registry
@@ -57,20 +57,20 @@ class Metrics:
 async def _running(
     runtime: ServiceRuntime, source: PolicySource, gateway: Gateway, admin_listen: str
 ) -> AsyncIterator[None]:
-    metrics = Metrics(runtime.metrics, gateway, source)
-    discovery = AggregatedDiscovery(gateway.cache, gateway.nodes, metrics.result)
+    metrics = Metrics(runtime.metrics, gateway)
+    discovery = AggregatedDiscovery(gateway.cache, gateway.nodes, metrics.result, runtime.draining)
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(discovery, runtime.server)
     admin_server = new_server()
-    admin_pb2_grpc.add_AdminServicer_to_server(Admin(gateway, source), admin_server)  # type: ignore[no-untyped-call]
+    admin_pb2_grpc.add_AdminServicer_to_server(Admin(gateway, source), admin_server)
     bind(admin_server, admin_listen, None)
     await admin_server.start()
-    tasks = [asyncio.create_task(source.watch(gateway.use_policy)), asyncio.create_task(_follow(gateway, metrics))]
+    follower = asyncio.create_task(_follow(gateway, metrics))
     try:
-        yield
+        async with watching(source, runtime.metrics, gateway.use_policy):
+            yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
         await admin_server.stop(grace=0.5)
 
 
@@ -92,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = PolicySource(args.policy, os.environ)
         store = WeightStore(args.state / "weights.sqlite")
         gateway = Gateway(source.current, store, settings)
-    except (PolicyErrors, ValueError, OSError) as errors:
+    except (PolicyErrors, ValueError, OSError, sqlite3.Error) as errors:
         print(errors, file=sys.stderr)  # noqa: T201 - logging is not configured yet
-        return 2
+        return EXIT_UNUSABLE
     try:
         return run_service(
             server_options(args, "control_plane"),
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="control_plane", description="Turns the policy into what Envoy runs.")
     add = parser.add_argument
-    add("--policy", action="append", type=Path, required=True, help="file or folder; may repeat")
+    add_policy_argument(parser)
     add("--admin-listen", default="127.0.0.1:18001", metavar="HOST:PORT", help="admin API: keep it on loopback")
     add("--gateway", default="127.0.0.1:8080", metavar="IP:PORT", help="where Envoy listens for merchants")
     add("--ext-authz", default="127.0.0.1:9001", metavar="IP:PORT", help="where Envoy finds ext_authz")

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import contextlib
 import logging
-import os
-import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import grpc
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from ext_authz.check_context import CheckContext, Decision, Step
 from ext_authz.pipeline import build_pipeline, decide
 from ext_authz.wire import read_request, write_response
 from paymesh.payments.nonces import InProcessNonces
-from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.policy.source import PolicySource
 from paymesh.payments.token_bucket import InProcessBuckets
-from paymesh.server.service import ServiceRuntime, add_server_arguments, run_service, server_options
+from paymesh.server.policy_service import run_policy_service
+from paymesh.server.service import ServiceRuntime
 from paymesh.server.trace import parse_traceparent, set_trace
 
 _LOG = logging.getLogger(__name__)
@@ -32,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 class Metrics:
     """What ext_authz counts. Labels come from the policy and from enums: bounded, and never a caller's text."""
 
-    def __init__(self, registry: CollectorRegistry, source: PolicySource) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.decisions = Counter(
             "paymesh_ext_authz_decisions", "Requests decided.", ["route", "decision", "reason"], registry=registry
         )
@@ -42,8 +36,6 @@ class Metrics:
             registry=registry,
             buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5),
         )
-        refused = Gauge("paymesh_policy_reloads_refused", "Reloads refused since the start.", registry=registry)
-        refused.set_function(lambda: source.failures)
 
     def count(self, decision: Decision, seconds: float) -> None:
         route = decision.context.route
@@ -99,29 +91,14 @@ def _log_decision(decision: Decision, elapsed_s: float) -> None:
     _LOG.info("decision", extra={"fields": fields})
 
 
-@contextlib.asynccontextmanager
-async def _running(runtime: ServiceRuntime, source: PolicySource) -> AsyncIterator[None]:
+def _register(runtime: ServiceRuntime, source: PolicySource) -> None:
     steps = build_pipeline(InProcessNonces(), InProcessBuckets())
-    servicer = Authorization(source, steps, Metrics(runtime.metrics, source))
+    servicer = Authorization(source, steps, Metrics(runtime.metrics))
     external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
-    watcher = asyncio.create_task(source.watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watcher
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM. Exit code 2: a bad policy or a taken port."""
-    parser = argparse.ArgumentParser(prog="ext_authz", description="Decides every request before Envoy routes it.")
-    parser.add_argument("--policy", action="append", type=Path, required=True, help="file or folder; may repeat")
-    add_server_arguments(parser, default_listen="127.0.0.1:9001")
-    args = parser.parse_args(arguments)
-    try:
-        source = PolicySource(args.policy, os.environ)
-    except PolicyErrors as errors:
-        print(errors, file=sys.stderr)  # noqa: T201 - logging is not configured yet
-        return 2
-    return run_service(server_options(args, "ext_authz"), lambda runtime: _running(runtime, source))
+    return run_policy_service(
+        "ext_authz", "Decides every request before Envoy routes it.", "127.0.0.1:9001", _register, arguments
+    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter
 
 from ext_proc.messages import Checked, Phase
 from paymesh.payments.outcome import Outcome
@@ -20,7 +20,6 @@ class Record:
     """Log and counters. Labels come from the policy, by way of ext_authz, and from enums: bounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
         self._outcomes = Counter(
             "paymesh_ext_proc_outcomes",
             "Responses observed, by what they say about money.",
@@ -33,11 +32,6 @@ class Record:
         self._errors = Counter(
             "paymesh_ext_proc_errors", "Messages that could not be processed.", ["phase"], registry=registry
         )
-
-    def count_refused_reloads(self, failures: Callable[[], int]) -> None:
-        """Expose how often a new policy was refused."""
-        gauge = Gauge("paymesh_policy_reloads_refused", "Reloads refused since the start.", registry=self._registry)
-        gauge.set_function(failures)
 
     def outcome(self, checked: Checked, outcome: Outcome, why: str) -> None:
         self._outcomes.labels(checked.route or _NONE, checked.channel or _NONE, outcome.value).inc()

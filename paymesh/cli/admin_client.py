@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -49,7 +49,7 @@ async def set_weights_and_wait(
 ) -> None:
     """Set hundredths of a percent by version; returns when every node has them. Raises RuntimeError, AioRpcError."""
     async with grpc.aio.insecure_channel(admin) as channel:
-        stub = admin_pb2_grpc.AdminStub(channel)  # type: ignore[no-untyped-call]
+        stub = admin_pb2_grpc.AdminStub(channel)
         await _set(stub, service, weights, reason, actor)
         if not await _confirmed(stub, service, timeout_s):
             raise RuntimeError(f"the nodes have not confirmed the weights of {service} after {timeout_s:g} s")
@@ -76,7 +76,7 @@ def _add_admin(parser: argparse.ArgumentParser) -> None:
 def _call(admin: str, act: Callable[[admin_pb2_grpc.AdminStub], Awaitable[int]]) -> int:
     async def inside() -> int:
         async with grpc.aio.insecure_channel(admin) as channel:
-            return await act(admin_pb2_grpc.AdminStub(channel))  # type: ignore[no-untyped-call]
+            return await act(admin_pb2_grpc.AdminStub(channel))
 
     try:
         return asyncio.run(inside())
@@ -149,7 +149,7 @@ async def _status(stub: admin_pb2_grpc.AdminStub, args: argparse.Namespace) -> i
     return 0
 
 
-def _split(weights: list[admin_pb2.VersionWeight]) -> str:
+def _split(weights: Iterable[admin_pb2.VersionWeight]) -> str:
     return " ".join(f"{item.version}={_percent(item.weight)}" for item in weights)
 
 

@@ -18,6 +18,8 @@ from paymesh.payments.policy.yaml_source import policy_files
 POLL_SECONDS = 0.25
 _LOG = logging.getLogger(__name__)
 
+OnReload = Callable[[Policy], Awaitable[None]]
+"""Told of a new policy before it comes into force; raises PolicyErrors to refuse it."""
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
@@ -40,13 +42,16 @@ class PolicySource:
         """The policy in force. Read it once a request and keep it: the next read may be another one."""
         return self._loaded.policy
 
-    async def watch(self, on_reload: Callable[[Policy], Awaitable[None]] | None = None) -> None:
-        """Poll the files until cancelled. `on_reload` may raise PolicyErrors to refuse the new policy."""
+    async def watch(self, on_reload: OnReload | None = None) -> None:
+        """Poll the files until cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            await self.poll(on_reload)
+            try:
+                await self.poll(on_reload)
+            except Exception as error:  # whatever went wrong this time, the next change must still be seen
+                _LOG.error("policy not reloaded", extra={"fields": {"error": f"{type(error).__name__}: {error}"}})
 
-    async def poll(self, on_reload: Callable[[Policy], Awaitable[None]] | None = None) -> bool:
+    async def poll(self, on_reload: OnReload | None = None) -> bool:
         """Look once; True if a new policy came into force."""
         # The signature is taken before reading: files that change while they are read are read again next time.
         signature = await asyncio.to_thread(self._sign)

@@ -97,6 +97,29 @@ async def test_whoever_is_told_of_a_new_policy_may_refuse_it(folder: Path) -> No
     assert list(source.current.hmac_keys) == ["one"]
 
 
+async def test_a_bug_in_whoever_is_told_does_not_end_the_watching(folder: Path) -> None:
+    source, calls = PolicySource([folder], {}), 0
+
+    async def fail_once(_: Policy) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ZeroDivisionError
+
+    watcher = asyncio.create_task(source.watch(fail_once))
+    try:
+        write(folder, "two")
+        began = time.monotonic()
+        while list(source.current.hmac_keys) != ["two"] and time.monotonic() - began < 5:
+            await asyncio.sleep(0.01)
+        assert list(source.current.hmac_keys) == ["two"]
+        assert calls == 2
+    finally:
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher
+
+
 def test_a_file_added_to_the_folder_is_read(folder: Path) -> None:
     source = PolicySource([folder], {})
     asyncio.run(source.poll())
