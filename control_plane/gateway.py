@@ -63,6 +63,10 @@ class Gateway:
 
     async def set_weights(self, service_name: str, given: Mapping[str, int], actor: str, reason: str) -> WeightChange:
         """Record and publish a split. Raises UnknownService, InvalidWeights."""
+        # Shielded: a caller that gives up may not leave weights that are recorded but published to nobody.
+        return await asyncio.shield(self._set_weights(service_name, given, actor, reason))
+
+    async def _set_weights(self, service_name: str, given: Mapping[str, int], actor: str, reason: str) -> WeightChange:
         async with self._lock:
             service = self._policy.services.get(service_name)
             if service is None:

@@ -71,11 +71,14 @@ class WeightStore:
         """The newest weights of every service that was ever set."""
         with self._lock:
             rows = self._database.execute(
-                "SELECT service, after FROM weight_changes WHERE id IN (SELECT max(id) FROM weight_changes GROUP BY service)"
+                "SELECT service, after FROM weight_changes"
+                " WHERE id IN (SELECT max(id) FROM weight_changes GROUP BY service)"
             ).fetchall()
         return {service: json.loads(after) for service, after in rows}
 
-    def record(self, service: Service, given: Mapping[str, int], before: Mapping[str, int], actor: str, reason: str) -> WeightChange:
+    def record(
+        self, service: Service, given: Mapping[str, int], before: Mapping[str, int], actor: str, reason: str
+    ) -> WeightChange:
         """Check and write a change; it is durable when this returns. Raises InvalidWeights."""
         if not reason.strip():
             raise InvalidWeights("a reason is required: it is what the audit shows")

@@ -1,4 +1,4 @@
-"""Owns generating the admin API's Python from admin.proto. `--check` fails if what is committed is not what comes out."""
+"""Owns generating the admin API's Python from admin.proto. `--check` fails if what is committed is stale."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ _OUTPUTS = ("admin_pb2.py", "admin_pb2_grpc.py", "admin_pb2.pyi")
 
 def generate(into: Path) -> None:
     """Write the generated files into `into`. Raises RuntimeError if protoc refuses the file."""
-    from grpc_tools import protoc  # only developers have it
+    from grpc_tools import protoc  # type: ignore[import-untyped]  # only developers have it
 
     well_known = resources.files("grpc_tools") / "_proto"
     code = protoc.main(
         [
-            "protoc", f"--proto_path={_FOLDER}", f"--proto_path={well_known}", f"--python_out={into}",
-            f"--pyi_out={into}", f"--grpc_python_out={into}", "admin.proto",
-        ]  # fmt: skip
+            "protoc",
+            f"--proto_path={_FOLDER}",
+            f"--proto_path={well_known}",
+            f"--python_out={into}",
+            f"--pyi_out={into}",
+            f"--grpc_python_out={into}",
+            "admin.proto",
+        ]
     )
     if code != 0:
         raise RuntimeError("protoc refused admin.proto")

@@ -17,7 +17,7 @@ MAX_TEXT = 1000
 """Characters of a reason or an actor."""
 
 
-class Admin(admin_pb2_grpc.AdminServicer):
+class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
     """`paymesh.admin.v1.Admin`."""
 
     def __init__(self, gateway: Gateway, source: PolicySource) -> None:

@@ -16,7 +16,7 @@ from paymesh.payments.policy.compiled import Policy, Service, ServiceVersion
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _NO_LIMIT = 1_000_000
-"""Envoy's default breaker of 1,024 requests would refuse payments for want of a decision; ext_authz's timeout bounds them."""
+"""Envoy's default breaker of 1,024 requests would refuse payments for want of a decision; the timeout bounds them."""
 
 
 def build_clusters(policy: Policy, settings: GatewaySettings) -> dict[str, bytes]:
@@ -37,9 +37,7 @@ def _version(service: Service, version: ServiceVersion) -> cluster.Cluster:
 
 
 def _grpc(name: str, address: tuple[str, int]) -> cluster.Cluster:
-    keepalive = core.KeepaliveSettings(
-        interval=datetime.timedelta(seconds=30), timeout=datetime.timedelta(seconds=5)
-    )
+    keepalive = core.KeepaliveSettings(interval=datetime.timedelta(seconds=30), timeout=datetime.timedelta(seconds=5))
     http2 = upstream.HttpProtocolOptionsExplicitHttpConfig(
         http2_protocol_options=core.Http2ProtocolOptions(connection_keepalive=keepalive)
     )

@@ -1,4 +1,4 @@
-"""Owns endpoints (EDS). Built with the compiled stubs: they change often, and these serialise a thousand times faster."""
+"""Owns endpoints (EDS). Built with the compiled stubs: endpoints change often, and these serialise far faster."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def http_filter(policy: Policy) -> hcm.HttpFilter:
 
 
 def per_route(route: Route) -> dict[str, Any]:
-    """The route's name for ext_authz, and the largest body it takes: a larger one is 413 and ext_authz never sees it."""
+    """The route's name for ext_authz, and its largest body: a larger one is 413, and ext_authz never sees it."""
     settings = ext_authz.CheckSettings(
         context_extensions={ROUTE_EXTENSION: route.name}, with_request_body=_body(route.max_body_bytes)
     )

@@ -22,6 +22,8 @@ SANITIZE_TIMEOUT = datetime.timedelta(milliseconds=500)
 OBSERVE_TIMEOUT = datetime.timedelta(milliseconds=200)
 """The longest that watching may hold up an answer when ext_proc hangs."""
 
+# No timeout here: it would bound the whole stream, and with it a response that arrives slowly.
+_SERVICE = core.GrpcService(envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXT_PROC_CLUSTER))
 _HEADERS = ext_proc.ProcessingModeHeaderSendMode
 _BODY = ext_proc.ProcessingModeBodySendMode
 _DECISION = ext_proc.MetadataOptionsMetadataNamespaces(untyped=[AUTHZ_FILTER])
@@ -48,7 +50,7 @@ _OBSERVE_MODE = ext_proc.ProcessingMode(
 def http_filters() -> list[hcm.HttpFilter]:
     """Both, off by default: a route that needs neither pays for neither."""
     sanitize = ext_proc.ExternalProcessor(
-        grpc_service=_service(SANITIZE_TIMEOUT),
+        grpc_service=_SERVICE,
         failure_mode_allow=False,
         status_on_error=envoy_type.HttpStatus(code=envoy_type.StatusCode.ServiceUnavailable),
         processing_mode=_SANITIZE_MODE,
@@ -56,7 +58,7 @@ def http_filters() -> list[hcm.HttpFilter]:
         metadata_options=ext_proc.MetadataOptions(forwarding_namespaces=_DECISION),
     )
     observe = ext_proc.ExternalProcessor(
-        grpc_service=_service(OBSERVE_TIMEOUT),
+        grpc_service=_SERVICE,
         failure_mode_allow=True,
         processing_mode=_OBSERVE_MODE,
         allow_mode_override=True,
@@ -87,7 +89,3 @@ def per_route(route: Route) -> dict[str, Any]:
 
 def _on(mode: ext_proc.ProcessingMode) -> Any:
     return Any.pack(ext_proc.ExtProcPerRoute(overrides=ext_proc.ExtProcOverrides(processing_mode=mode)))
-
-
-def _service(timeout: datetime.timedelta) -> core.GrpcService:
-    return core.GrpcService(envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXT_PROC_CLUSTER), timeout=timeout)

@@ -1,4 +1,4 @@
-"""Owns the gateway's listener: what happens to a request before the filters, their order, and the limits of a client."""
+"""Owns the gateway's listener: what happens before the filters, their order, and what a client may cost."""
 
 from __future__ import annotations
 
@@ -32,11 +32,7 @@ def build_listener(policy: Policy, settings: GatewaySettings) -> dict[str, bytes
         address=socket_address(settings.gateway),
         filter_chains=[
             listener.FilterChain(
-                filters=[
-                    listener.Filter(
-                        name="envoy.filters.network.http_connection_manager", typed_config=manager
-                    )
-                ]
+                filters=[listener.Filter(name="envoy.filters.network.http_connection_manager", typed_config=manager)]
             )
         ],
         per_connection_buffer_limit_bytes=max(_MIN_BUFFER_BYTES, largest + _HEADROOM_BYTES),

@@ -35,13 +35,16 @@ class _Words:
 _BY_STATUS = {
     400: _Words("request_malformed", "PARAM_ERROR", "the request is not acceptable HTTP, or its path not canonical"),
     404: _Words("route_unknown", "RESOURCE_NOT_EXISTS", "no such endpoint"),
-    408: _Words("request_timeout", "PARAM_ERROR", "the request did not arrive in time"),
+    408: _Words("request_malformed", "PARAM_ERROR", "the request did not arrive in time"),
     413: _Words("body_too_large", "PARAM_ERROR", "the body is too large"),
     429: _Words("rate_limited", "FREQUENCY_LIMITED", "too many requests; retry later", retry_after=True),
     431: _Words("request_malformed", "PARAM_ERROR", "the headers are too large"),
 }
 _OTHERWISE = _Words("unavailable", "SYSTEM_ERROR", "not processed: the gateway cannot serve this now; retry later")
 _UNKNOWN = _Words("outcome_unknown", "SYSTEM_ERROR", "the outcome is unknown: query the order before trying again")
+
+REASONS = frozenset(words.reason for words in (*_BY_STATUS.values(), _OTHERWISE, _UNKNOWN))
+"""Every `x-pay-reason` that Envoy's own answers have."""
 
 
 def local_replies(policy: Policy) -> hcm.LocalReplyConfig:
@@ -51,8 +54,10 @@ def local_replies(policy: Policy) -> hcm.LocalReplyConfig:
         spoken = [] if protocol is Protocol.PAYMESH else [_path(_paths(policy.routes, protocol))]
         changing = [route for route in policy.routes if route.protocol is protocol and _may_move_money(route)]
         if changing:
-            filters = [*spoken, _path(_paths(changing)), _flags()]
-            mappers.append(_mapper(filters, _UNKNOWN, protocol))
+            where = [*spoken, _path(_paths(changing))]
+            mappers.append(_mapper([*where, _flags()], _UNKNOWN, protocol))
+            # A 504 without such a flag is ext_proc's: the body never left, and 504 would say that it may have.
+            mappers.append(_mapper([*where, _status(504)], _OTHERWISE, protocol, answered=503))
         for status, words in _BY_STATUS.items():
             mappers.append(_mapper([*spoken, _status(status)], words, protocol))
         mappers.append(_mapper([*spoken, _at_least(400)], _OTHERWISE, protocol))
@@ -71,17 +76,20 @@ def _paths(routes: Iterable[Route], protocol: Protocol | None = None) -> str:
     return "|".join(f"(?:{pattern})" for pattern in dict.fromkeys(patterns))
 
 
-def _mapper(filters: list[accesslog.AccessLogFilter], words: _Words, protocol: Protocol) -> hcm.ResponseMapper:
+def _mapper(
+    filters: list[accesslog.AccessLogFilter], words: _Words, protocol: Protocol, answered: int | None = None
+) -> hcm.ResponseMapper:
     code = words.wechat_code if protocol is Protocol.WECHAT_V3 else words.reason
     body = json.dumps({"code": code, "message": words.message})
     headers = [(names.REASON_HEADER, words.reason), (names.REQUEST_ID_HEADER, "%REQ(X-REQUEST-ID)%")]
     if words.retry_after:
         headers.append(("retry-after", "1"))
-    condition = filters[0] if len(filters) == 1 else accesslog.AccessLogFilter(
-        and_filter=accesslog.AndFilter(filters=filters)
+    condition = (
+        filters[0] if len(filters) == 1 else accesslog.AccessLogFilter(and_filter=accesslog.AndFilter(filters=filters))
     )
     return hcm.ResponseMapper(
         filter=condition,
+        status_code=answered,
         body_format_override=core.SubstitutionFormatString(
             text_format_source=core.DataSource(inline_string=body.replace("%", "%%")),
             content_type="application/json; charset=utf-8",
@@ -132,6 +140,4 @@ def _compare(op: accesslog.ComparisonFilterOp, status: int) -> accesslog.AccessL
 
 
 def _flags() -> accesslog.AccessLogFilter:
-    return accesslog.AccessLogFilter(
-        response_flag_filter=accesslog.ResponseFlagFilter(flags=list(MAYBE_SEEN_FLAGS))
-    )
+    return accesslog.AccessLogFilter(response_flag_filter=accesslog.ResponseFlagFilter(flags=list(MAYBE_SEEN_FLAGS)))

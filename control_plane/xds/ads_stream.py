@@ -6,21 +6,27 @@ Knows no transport: one message in, messages out. The rules are those of Envoy's
 - the node is in the first request only; nonces belong to the stream; a request with a stale nonce gets no answer;
 - a NACK is `error_detail`, never a comparison of versions, and is not answered with the same version again;
 - LDS and CDS are complete sets; RDS and EDS are answered by name, newly asked names even when nothing changed,
-  and a name that does not exist yet is remembered;
+  and a name that does not exist yet is remembered; RDS and EDS cannot delete;
 - a changed cluster needs its endpoints again, even if they did not change;
-- an unchanged set is never sent again.
+- an unchanged set is never sent again;
+- make before break: listeners and routes wait until Envoy has taken the clusters (it acknowledges them when they are
+  warm), and clusters that are gone stay until it has taken the routes that no longer use them.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from control_plane.resources.names import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, TYPES
+from control_plane.resources.names import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, TYPES
 from control_plane.xds.nodes import Node, Nodes, TypeState
 from control_plane.xds.snapshot import Snapshot
 
 _COMPLETE = (LISTENER_TYPE, CLUSTER_TYPE)
+_REFERRING = (LISTENER_TYPE, ROUTE_TYPE)
+_LEAVING = "+leaving"
+"""Ends the version of clusters among which some are gone already and wait for the routes to leave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,13 @@ class _Subscription:
     names: frozenset[str] = frozenset()
     nonce: str = ""
     version: str = ""
+    acked: str = ""
     sent: dict[str, bytes] = field(default_factory=dict)
     """What the client holds of what it asked for."""
-    stale: bool = False
-    """Send again although nothing changed: the clusters that need it did."""
+    owed: bool = False
+    """Send although nothing changed: it asked anew, or the clusters that need it changed."""
+    pending: bool = False
+    """The last answer was neither acknowledged nor refused yet."""
 
 
 class AdsStream:
@@ -65,7 +74,7 @@ class AdsStream:
         self._nonces = 0
 
     def on_request(self, asked: Asked, snapshot: Snapshot) -> list[Answer]:
-        """What to answer: nothing, or one response. Unknown types get none and are remembered by nobody."""
+        """What to send after a request. Unknown types get no answer and are remembered by nobody."""
         if self._node is None:
             self._node = Node(asked.node_id)
             self._nodes.add(self._node)
@@ -73,70 +82,91 @@ class AdsStream:
             return []
         subscription = self._subscriptions.get(asked.type_url)
         if subscription is None:
-            subscription = self._subscriptions[asked.type_url] = _Subscription()
+            subscription = self._subscriptions[asked.type_url] = _Subscription(owed=True)
         elif asked.nonce != subscription.nonce:
             return []
         else:
             self._record(asked, subscription)
         names = frozenset(asked.names)
-        new = names - subscription.names
+        subscription.owed |= bool(names - subscription.names)
+        subscription.sent = _only(subscription.sent, names) if asked.type_url not in _COMPLETE else subscription.sent
         subscription.names = names
-        answer = self._answer(asked.type_url, subscription, snapshot, bool(new))
-        return [] if answer is None else [answer]
+        return self.on_snapshot(snapshot)
 
     def on_snapshot(self, snapshot: Snapshot) -> list[Answer]:
-        """What to push after a change, in the order in which Envoy must get it."""
+        """What to send now, in the order in which Envoy must get it."""
         answers = []
         for type_url in TYPES:
             subscription = self._subscriptions.get(type_url)
-            if subscription is not None:
-                answer = self._answer(type_url, subscription, snapshot, False)
-                if answer is not None:
-                    answers.append(answer)
+            if subscription is None:
+                continue
+            if type_url in _REFERRING and self._clusters_pending():
+                break  # sent as soon as the clusters are acknowledged or refused
+            answer = self._answer(type_url, subscription, snapshot)
+            if answer is not None:
+                answers.append(answer)
         return answers
 
     def close(self) -> None:
         if self._node is not None:
             self._nodes.remove(self._node)
 
-    def _answer(
-        self, type_url: str, subscription: _Subscription, snapshot: Snapshot, asked_anew: bool
-    ) -> Answer | None:
-        resources = snapshot.resources[type_url]
+    def _answer(self, type_url: str, subscription: _Subscription, snapshot: Snapshot) -> Answer | None:
+        wanted, version = dict(snapshot.resources[type_url]), snapshot.versions[type_url]
+        if type_url == CLUSTER_TYPE and not self._routes_taken(snapshot):
+            leaving = {name: data for name, data in subscription.sent.items() if name not in wanted}
+            wanted |= leaving
+            version += _LEAVING if leaving else ""
         if type_url in _COMPLETE:
-            wanted = dict(resources)
+            changed = wanted != subscription.sent
         else:
-            wanted = {name: resources[name] for name in sorted(subscription.names) if name in resources}
-        first = not subscription.nonce and type_url in _COMPLETE
-        if wanted == subscription.sent and not (first or asked_anew or subscription.stale):
+            wanted = _only(wanted, subscription.names)
+            changed = any(subscription.sent.get(name) != data for name, data in wanted.items())
+            if not wanted:
+                return None  # nothing of what was asked exists yet; RDS and EDS cannot say so
+        if not changed and not subscription.owed:
             return None
-        if not wanted and type_url not in _COMPLETE:
-            return None  # nothing of what was asked exists yet; RDS and EDS cannot say so
         if type_url == CLUSTER_TYPE:
             self._mark_endpoints(subscription.sent, wanted)
         self._nonces += 1
-        subscription.nonce = str(self._nonces)
-        subscription.version = snapshot.versions[type_url]
-        subscription.sent, subscription.stale = wanted, False
-        self._state(type_url).sent = subscription.version
-        return Answer(type_url, subscription.version, subscription.nonce, tuple(wanted.values()))
+        subscription.nonce, subscription.version = str(self._nonces), version
+        subscription.sent, subscription.owed, subscription.pending = wanted, False, True
+        self._state(type_url).sent = version
+        return Answer(type_url, version, subscription.nonce, tuple(wanted.values()))
+
+    def _clusters_pending(self) -> bool:
+        clusters = self._subscriptions.get(CLUSTER_TYPE)
+        return clusters is not None and clusters.pending
+
+    def _routes_taken(self, snapshot: Snapshot) -> bool:
+        routes = self._subscriptions.get(ROUTE_TYPE)
+        return routes is None or (not routes.pending and routes.acked == snapshot.versions[ROUTE_TYPE])
 
     def _mark_endpoints(self, before: dict[str, bytes], after: dict[str, bytes]) -> None:
+        """Also for a cluster that left and came back before Envoy could unsubscribe its endpoints."""
         endpoints = self._subscriptions.get(ENDPOINT_TYPE)
-        if endpoints is not None and any(name in before and before[name] != after[name] for name in after):
-            endpoints.stale = True
+        if endpoints is not None and any(before.get(name) != after[name] for name in endpoints.names & after.keys()):
+            endpoints.owed = True
 
     def _record(self, asked: Asked, subscription: _Subscription) -> None:
+        if not subscription.pending:
+            return  # only names changed; in particular no acknowledgement of what was refused before
+        subscription.pending = False
         state = self._state(asked.type_url)
         if asked.error is not None:
             state.refused, state.message = subscription.version, asked.error
-        elif subscription.version:
-            state.acked, state.acked_at_s = subscription.version, time.time()
+        else:
+            subscription.acked = state.acked = subscription.version
+            state.acked_at_s = time.time()
             state.refused = state.message = ""
 
     def _state(self, type_url: str) -> TypeState:
         assert self._node is not None
         return self._node.types.setdefault(type_url, TypeState())
+
+
+def _only(resources: Mapping[str, bytes], names: frozenset[str]) -> dict[str, bytes]:
+    return {name: resources[name] for name in sorted(names & resources.keys())}
 
 
 def short_type(type_url: str) -> str:

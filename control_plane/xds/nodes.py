@@ -1,4 +1,4 @@
-"""Owns what is known of each connected Envoy: per type what was sent, acknowledged and refused, with Envoy's own words."""
+"""Owns what is known of each connected Envoy: per type what was sent, acknowledged and refused, in its own words."""
 
 from __future__ import annotations
 

@@ -49,12 +49,13 @@ class SnapshotCache:
 
 
 class AggregatedDiscovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]
-    """`envoy.service.discovery.v3.AggregatedDiscoveryService`, state of the world."""
+    """`envoy.service.discovery.v3.AggregatedDiscoveryService`, state of the world. Streams end once draining."""
 
-    def __init__(self, cache: SnapshotCache, nodes: Nodes, on_result: OnResult) -> None:
+    def __init__(self, cache: SnapshotCache, nodes: Nodes, on_result: OnResult, draining: asyncio.Event) -> None:
         self._cache = cache
         self._nodes = nodes
         self._on_result = on_result
+        self._draining = draining
 
     async def StreamAggregatedResources(  # noqa: N802 - the method's name in the .proto
         self,
@@ -66,9 +67,12 @@ class AggregatedDiscovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # t
         asked = asyncio.ensure_future(anext(incoming, None))
         with self._cache.changes() as changed:
             changes = asyncio.ensure_future(changed.wait())
+            draining = asyncio.ensure_future(self._draining.wait())
             try:
                 while True:
-                    await asyncio.wait({asked, changes}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({asked, changes, draining}, return_when=asyncio.FIRST_COMPLETED)
+                    if draining.done():
+                        return  # Envoy keeps what it has, and asks again
                     answers: list[Answer] = []
                     if changes.done():
                         # Cleared before the snapshot is read: one published in between wakes us again.
@@ -86,6 +90,7 @@ class AggregatedDiscovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # t
             finally:
                 asked.cancel()
                 changes.cancel()
+                draining.cancel()
                 stream.close()
 
     def _read(self, message: discovery_pb2.DiscoveryRequest) -> Asked:
