@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
@@ -123,3 +126,32 @@ async def test_envoy_killed_comes_back_by_itself(frail: LocalStack, shop: World)
             await asyncio.sleep(0.1)
         else:
             return
+
+
+@contextlib.contextmanager
+def frozen(stack: LocalStack, name: str) -> Iterator[None]:
+    """The process exists and does nothing, as under a debugger or in a long pause."""
+    pid = stack.pid(name)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_frozen_ext_authz_is_503_and_not_a_hanging_client(frail: LocalStack, shop: World) -> None:
+    with frozen(frail, "ext_authz"):
+        answer = await asyncio.wait_for(shop.pay(payment(f"{shop.run}-frozen", "card")), 5)
+        assert (answer.status, answer.document["code"]) == (503, "unavailable")
+    await until_it_pays(shop, "thawed")
+
+
+async def test_a_frozen_ext_proc_never_turns_an_answer_into_a_refusal(frail: LocalStack, shop: World) -> None:
+    with frozen(frail, "ext_proc"):
+        observed = await asyncio.wait_for(shop.wechat_order(f"{shop.run}-unwatched"), 5)
+        sanitised = await asyncio.wait_for(shop.pay(payment(f"{shop.run}-unwashed", "card")), 5)
+    assert observed.status == 200
+    assert (sanitised.status, sanitised.document["code"]) == (503, "unavailable")
+    assert not (await shop.received("card", sanitised.request_id)).get("body")
+    await until_it_pays(shop, "thawed-too")
