@@ -20,6 +20,9 @@ def sanitize_request(policy: Policy, message: RequestBody, record: Record) -> Re
     route = policy.routes_by_name.get(checked.route)
     if route is None:
         return _unavailable(checked, None, "the policy has no such route", record)
+    if not route.sanitize_request:
+        # Envoy sends only bodies of routes with rules, so it has a policy that we have not yet.
+        return _unavailable(checked, route, "the policy in force has no rules for this route", record)
     try:
         return _sanitize(route, checked, message.body, record)
     except BodyError as error:
@@ -29,7 +32,7 @@ def sanitize_request(policy: Policy, message: RequestBody, record: Record) -> Re
 
 
 def _sanitize(route: Route, checked: Checked, body: bytes, record: Record) -> Reply:
-    if not route.sanitize_request or not body:
+    if not body:
         return Continue(Phase.REQUEST_BODY)
     sanitized = sanitize_json(body, route.sanitize_request)
     record.sanitized(checked, sanitized.changed)

@@ -77,6 +77,7 @@ def test_nothing_to_sanitise_goes_on_unchanged(stream: ProcessingStream, body: b
         (replace(ALLOWED, decision=""), BODY, "unavailable"),
         (replace(ALLOWED, route="gone"), BODY, "unavailable"),
         (replace(ALLOWED, route=""), BODY, "unavailable"),
+        (replace(ALLOWED, route="notify"), BODY, "unavailable"),
         (ALLOWED, b"not json", "unavailable"),
         (replace(ALLOWED, route="wechat"), b'{"a":1,"a":2}', "SYSTEM_ERROR"),
     ],
