@@ -60,7 +60,7 @@ async def _running(spec: ProcessSpec, folder: Path, environ: Mapping[str, str]) 
     try:
         await child.start()
         until = time.monotonic() + _READY_S
-        while not await is_ready(spec.ready):
+        while not all([await is_ready(target) for target in spec.ready]):
             if child.restarts or time.monotonic() > until:
                 raise SystemExit(f"{spec.name} does not come up:\n{child.log.read_text(errors='replace')[-2000:]}")
             await asyncio.sleep(0.1)
@@ -107,8 +107,8 @@ async def _measure(folder: Path, seconds: float, connections: int) -> bool:
                 reports.append(await _load(arguments, {"envoy": envoy, **measured}))
                 _print_report(variant.title, reports[-1])
                 await drain(site.address("admin"))
-        arguments = ("calls", f"--target={site.address('bare')}", *common)
-        reports.append(await _load(arguments, {"bare": services["bare"]}))
+        calls = ("calls", f"--target={site.address('bare')}", *common)
+        reports.append(await _load(calls, {"bare": services["bare"]}))
         _print_report(BARE_CALLS, reports[-1])
     for report in reports:
         if report["failures"]:

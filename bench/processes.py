@@ -36,7 +36,7 @@ from paymesh.payments import internal_names as names
 from paymesh.payments.policy.load import load
 
 HOST = "127.0.0.1"
-_EXT_PROC_FILTERS = (names.SANITIZE_FILTER, names.OBSERVE_FILTER)
+_EXT_PROC_FILTERS = [names.SANITIZE_FILTER, names.OBSERVE_FILTER]
 _ANSWER = '{"order_no":"x","status":"SUCCEEDED"}'
 _POLICY = f"""
 merchants: [{{id: bench, credentials: [{{scheme: hmac, key_id: {KEY_ID}, secret: {{file: hmac.key}}}}]}}]
@@ -94,7 +94,7 @@ class Site:
                 ProcessSpec(
                     name,
                     (sys.executable, "-m", name, "--policy", str(self._policy), "--listen", self.address(name)),
-                    f"grpc:{self.address(name)}",
+                    (f"grpc:{self.address(name)}",),
                 )
                 for name in ("ext_authz", "ext_proc")
             ),
@@ -104,7 +104,7 @@ class Site:
                     *(sys.executable, "-m", "bench.load", "serve"),
                     *("--target", self.address("bare"), "--ext-authz", self.address("ext_authz")),
                 ),
-                f"grpc:{self.address('bare')}",
+                (f"grpc:{self.address('bare')}",),
             ),
         )
 
@@ -193,7 +193,7 @@ class Site:
             str(find_envoy()), "-c", str(bootstrap), "--log-level", "warning", "--concurrency", str(workers),
             "--disable-hot-restart",
         )  # fmt: skip
-        return ProcessSpec(name, command, f"http://{self.address(admin)}/ready")
+        return ProcessSpec(name, command, (f"http://{self.address(admin)}/ready",))
 
 
 def _listener(listener: bytes, routes: bytes, variant: Variant) -> listener_pb2.Listener:
@@ -203,8 +203,8 @@ def _listener(listener: bytes, routes: bytes, variant: Variant) -> listener_pb2.
     manager = hcm_pb2.HttpConnectionManager()
     packed.Unpack(manager)
     manager.route_config.CopyFrom(route_pb2.RouteConfiguration.FromString(routes))
-    without = () if variant.ext_authz else (names.AUTHZ_FILTER,)
-    without += () if variant.ext_proc else _EXT_PROC_FILTERS
+    without = [] if variant.ext_authz else [names.AUTHZ_FILTER]
+    without += [] if variant.ext_proc else _EXT_PROC_FILTERS
     kept = [item for item in manager.http_filters if item.name not in without]
     del manager.http_filters[:]
     if variant.ext_proc and not variant.ext_authz:
