@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ipaddress
 import os
 import sqlite3
 import sys
@@ -25,7 +26,7 @@ from paymesh.payments.policy.source import PolicySource
 from paymesh.server.binding import bind, new_server
 from paymesh.server.policy_service import EXIT_UNUSABLE, add_policy_argument, watching
 from paymesh.server.service import ServiceRuntime, add_server_arguments, run_service, server_options
-from paymesh.server.startup import host_and_port
+from paymesh.server.startup import StartupError, host_and_port
 
 
 class Metrics:
@@ -87,12 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         settings = GatewaySettings(
-            host_and_port(args.gateway), host_and_port(args.ext_authz), host_and_port(args.ext_proc), args.access_log
+            _ip_and_port(args.gateway), _ip_and_port(args.ext_authz), _ip_and_port(args.ext_proc), args.access_log
         )
         source = PolicySource(args.policy, os.environ)
         store = WeightStore(args.state / "weights.sqlite")
         gateway = Gateway(source.current, store, settings)
-    except (PolicyErrors, ValueError, OSError, sqlite3.Error) as errors:
+    except (PolicyErrors, StartupError, ValueError, OSError, sqlite3.Error) as errors:
         print(errors, file=sys.stderr)  # noqa: T201 - logging is not configured yet
         return EXIT_UNUSABLE
     try:
@@ -102,6 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     finally:
         store.close()
+
+
+def _ip_and_port(address: str) -> tuple[str, int]:
+    """Envoy resolves no names here: it would refuse the listener, or the cluster."""
+    host, port = host_and_port(address)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise StartupError(f"{address}: not IP:PORT") from None
+    return host, port
 
 
 def _parser() -> argparse.ArgumentParser:
