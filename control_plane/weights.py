@@ -109,11 +109,16 @@ def effective_weights(policy: Policy, recorded: Mapping[str, Mapping[str, int]])
 
 
 def conflicts(policy: Policy, recorded: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Why this policy cannot take over from the recorded weights: it would move traffic that nobody decided to move."""
+    """Why this policy cannot take over from the recorded weights: it would move traffic that nobody decided to move.
+
+    A whole service may go: a policy in which something still routes to it is refused elsewhere.
+    """
     found = []
     for name, known in recorded.items():
         service = policy.services.get(name)
-        versions = [] if service is None else [version.name for version in service.versions]
+        if service is None:
+            continue
+        versions = [version.name for version in service.versions]
         lost = [
             f"{version} ({weight // 100}.{weight % 100:02}%)"
             for version, weight in known.items()
@@ -124,9 +129,9 @@ def conflicts(policy: Policy, recorded: Mapping[str, Mapping[str, int]]) -> list
                 f"service {name}: version {', '.join(lost)} has traffic by set-weight; "
                 f"keep it in the policy until set-weight has moved its traffic away"
             )
-        elif service is not None and [v for v in versions if v in known] != [v for v in known if v in versions]:
+        elif [v for v in versions if v in known] != [v for v in known if v in versions]:
             found.append(f"service {name}: its versions were reordered, which would move merchants between them")
-        elif service is not None and versions != list(known):
+        elif versions != list(known):
             initial = {version.name: version.initial_weight for version in service.versions}
             if any(initial[version] != known.get(version, 0) for version in versions):
                 found.append(

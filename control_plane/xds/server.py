@@ -11,6 +11,7 @@ import grpc
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf import any_pb2
 
+from control_plane.resources.names import TYPES
 from control_plane.xds.ads_stream import AdsStream, Answer, Asked, short_type
 from control_plane.xds.nodes import Nodes
 from control_plane.xds.snapshot import Snapshot
@@ -95,7 +96,7 @@ class AggregatedDiscovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # t
 
     def _read(self, message: discovery_pb2.DiscoveryRequest) -> Asked:
         refused = message.HasField("error_detail")
-        if message.response_nonce:
+        if message.response_nonce and message.type_url in TYPES:
             self._on_result(short_type(message.type_url), not refused)
         if refused:
             fields = {"type": short_type(message.type_url), "message": message.error_detail.message}
