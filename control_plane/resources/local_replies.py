@@ -23,6 +23,9 @@ from paymesh.payments.policy.compiled import Policy, Protocol, Route
 MAYBE_SEEN_FLAGS = ("UT", "UC", "UR", "LR", "UPE", "UMSDR", "SI", "DT")
 """Response flags under which the upstream may have read the request: time-outs, resets and broken answers."""
 
+_UNDECIDED_FLAG = "UAEX"
+"""ext_authz gave no usable answer (503), or one that Envoy refuses (500): nothing was sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Words:
@@ -40,10 +43,11 @@ _BY_STATUS = {
     429: _Words("rate_limited", "FREQUENCY_LIMITED", "too many requests; retry later", retry_after=True),
     431: _Words("request_malformed", "PARAM_ERROR", "the headers are too large"),
 }
+_CLIENT_ERROR = _Words("request_malformed", "PARAM_ERROR", "the request is not acceptable here")
 _OTHERWISE = _Words("unavailable", "SYSTEM_ERROR", "not processed: the gateway cannot serve this now; retry later")
 _UNKNOWN = _Words("outcome_unknown", "SYSTEM_ERROR", "the outcome is unknown: query the order before trying again")
 
-REASONS = frozenset(words.reason for words in (*_BY_STATUS.values(), _OTHERWISE, _UNKNOWN))
+REASONS = frozenset(words.reason for words in (*_BY_STATUS.values(), _CLIENT_ERROR, _OTHERWISE, _UNKNOWN))
 """Every `x-pay-reason` that Envoy's own answers have."""
 
 
@@ -54,14 +58,24 @@ def local_replies(policy: Policy) -> hcm.LocalReplyConfig:
         spoken = [] if protocol is Protocol.PAYMESH else [_path(_paths(policy.routes, protocol))]
         changing = [route for route in policy.routes if route.protocol is protocol and _may_move_money(route)]
         if changing:
-            where = [*spoken, _path(_paths(changing))]
-            mappers.append(_mapper([*where, _flags()], _UNKNOWN, protocol))
-            # A 504 without such a flag is ext_proc's: the body never left, and 504 would say that it may have.
-            mappers.append(_mapper([*where, _status(504)], _OTHERWISE, protocol, answered=503))
+            mappers += _honest([*spoken, _path(_paths(changing))], protocol)
         for status, words in _BY_STATUS.items():
             mappers.append(_mapper([*spoken, _status(status)], words, protocol))
-        mappers.append(_mapper([*spoken, _at_least(400)], _OTHERWISE, protocol))
+        mappers.append(_mapper([*spoken, _at_least(500)], _OTHERWISE, protocol))
+        mappers.append(_mapper([*spoken, _at_least(400)], _CLIENT_ERROR, protocol))
     return hcm.LocalReplyConfig(mappers=mappers)
+
+
+def _honest(where: list[accesslog.AccessLogFilter], protocol: Protocol) -> list[hcm.ResponseMapper]:
+    """Where money may move, an error is "unknown" unless it is certain that the body never left."""
+    return [
+        _mapper([*where, _flags(MAYBE_SEEN_FLAGS)], _UNKNOWN, protocol),
+        _mapper([*where, _flags([_UNDECIDED_FLAG])], _OTHERWISE, protocol),
+        _mapper([*where, _status(503)], _OTHERWISE, protocol),
+        # A 504 without such a flag is ext_proc's: the body never left, and 504 would say that it may have.
+        _mapper([*where, _status(504)], _OTHERWISE, protocol, answered=503),
+        _mapper([*where, _at_least(500)], _UNKNOWN, protocol),
+    ]
 
 
 def _may_move_money(route: Route) -> bool:
@@ -139,5 +153,5 @@ def _compare(op: accesslog.ComparisonFilterOp, status: int) -> accesslog.AccessL
     return accesslog.AccessLogFilter(status_code_filter=accesslog.StatusCodeFilter(comparison=comparison))
 
 
-def _flags() -> accesslog.AccessLogFilter:
-    return accesslog.AccessLogFilter(response_flag_filter=accesslog.ResponseFlagFilter(flags=list(MAYBE_SEEN_FLAGS)))
+def _flags(flags: Iterable[str]) -> accesslog.AccessLogFilter:
+    return accesslog.AccessLogFilter(response_flag_filter=accesslog.ResponseFlagFilter(flags=list(flags)))
