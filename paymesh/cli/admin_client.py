@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import getpass
 import json
+import os
 import re
 import sys
 import time
@@ -36,7 +37,7 @@ def add_set_weight_parser(verbs: Verbs) -> None:
         "weights", nargs="+", metavar="VERSION=PERCENT", help="steps of 0.01; the sum is 100; others get 0"
     )
     parser.add_argument("--reason", required=True, help="kept with the change")
-    parser.add_argument("--actor", default=getpass.getuser(), help="who; default: the user logged in")
+    parser.add_argument("--actor", default=_user(), help="who; default: the user logged in")
     parser.add_argument(
         "--wait", type=int, default=10, metavar="SECONDS", help="until the nodes confirmed it (default 10; 0: do not)"
     )
@@ -53,6 +54,14 @@ async def set_weights_and_wait(
         await _set(stub, service, weights, reason, actor)
         if not await _confirmed(stub, service, timeout_s):
             raise RuntimeError(f"the nodes have not confirmed the weights of {service} after {timeout_s:g} s")
+
+
+def _user() -> str:
+    """Who is logged in. A container may run as a number that no user has: then the number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def parse_weights(texts: list[str]) -> dict[str, int]:

@@ -364,6 +364,16 @@ def test_status_and_set_weight_say_that_nobody_answers(nobody: str, capsys: pyte
         assert printed.out == ""
 
 
+def test_a_user_without_a_name_can_use_the_command(nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers run as any number; the default of --actor is asked for by every command."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert main(["status", "--admin", nobody]) == 2
+
+
 def test_set_weight_says_what_is_wrong_with_the_percentages(nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["set-weight", "trade", "v1=0.255", "--reason", "a test", "--admin", nobody]) == 2
     assert "'v1=0.255' is not VERSION=PERCENT" in capsys.readouterr().err
