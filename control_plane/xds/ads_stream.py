@@ -5,8 +5,9 @@ Knows no transport: one message in, messages out. The rules are those of Envoy's
 
 - the node is in the first request only; nonces belong to the stream; a request with a stale nonce gets no answer;
 - a NACK is `error_detail`, never a comparison of versions, and is not answered with the same version again;
-- LDS and CDS are complete sets; RDS and EDS are answered by name, newly asked names even when nothing changed,
-  and a name that does not exist yet is remembered; RDS and EDS cannot delete;
+- LDS and CDS are complete sets: of everything until a client gives names (or again with "*"), then of those names;
+- RDS and EDS are answered by name, newly asked names even when nothing changed, and a name that does not exist yet is
+  remembered; RDS and EDS cannot delete;
 - a changed cluster needs its endpoints again, even if they did not change;
 - an unchanged set is never sent again;
 - make before break: listeners and routes wait until Envoy has taken the clusters (it acknowledges them when they are
@@ -24,6 +25,7 @@ from control_plane.xds.nodes import Node, Nodes, TypeState
 from control_plane.xds.snapshot import Snapshot
 
 _COMPLETE = (LISTENER_TYPE, CLUSTER_TYPE)
+_WILDCARD = "*"
 _REFERRING = (LISTENER_TYPE, ROUTE_TYPE)
 _LEAVING = "+leaving"
 """Ends the version of clusters among which some are gone already and wait for the routes to leave them."""
@@ -53,6 +55,8 @@ class Answer:
 @dataclass(slots=True)
 class _Subscription:
     names: frozenset[str] = frozenset()
+    everything: bool = True
+    """Of listeners and clusters: no name was ever given, or "*" was."""
     nonce: str = ""
     version: str = ""
     acked: str = ""
@@ -89,8 +93,10 @@ class AdsStream:
             self._record(asked, subscription)
         names = frozenset(asked.names)
         subscription.owed |= bool(names - subscription.names)
-        subscription.sent = _only(subscription.sent, names) if asked.type_url not in _COMPLETE else subscription.sent
         subscription.names = names
+        subscription.everything = _WILDCARD in names or (subscription.everything and not names)
+        if asked.type_url not in _COMPLETE or not subscription.everything:
+            subscription.sent = _only(subscription.sent, names)
         return self.on_snapshot(snapshot)
 
     def on_snapshot(self, snapshot: Snapshot) -> list[Answer]:
@@ -118,7 +124,10 @@ class AdsStream:
             wanted |= leaving
             version += _LEAVING if leaving else ""
         if type_url in _COMPLETE:
+            wanted = wanted if subscription.everything else _only(wanted, subscription.names)
             changed = wanted != subscription.sent
+            if not wanted and not subscription.everything and not subscription.sent:
+                return None  # nothing of what was asked exists yet
         else:
             wanted = _only(wanted, subscription.names)
             changed = any(subscription.sent.get(name) != data for name, data in wanted.items())

@@ -150,10 +150,11 @@ async def _status(stub: admin_pb2_grpc.AdminStub, args: argparse.Namespace) -> i
             print(row)
     if not status.nodes:
         print("(none connected)")
+    unconfirmed = "differs" if status.nodes else "unknown"
     print("\nSERVICE              VERSION       SET      ACTUAL")
     for service in status.services:
         for version in service.versions:
-            actual = _percent(version.actual_weight) if version.HasField("actual_weight") else "differs"
+            actual = _percent(version.actual_weight) if version.HasField("actual_weight") else unconfirmed
             print(f"{service.service:<20} {version.version:<10} {_percent(version.set_weight):>7} {actual:>11}")
     return 0
 

@@ -96,10 +96,6 @@ class _Handler(logging.Handler):
         self.dropped = 0
         self.waiting: deque[str] = deque()
 
-    def createLock(self) -> None:  # noqa: N802 - logging's own name
-        """None: deque.append is atomic, and a lock shared with a thread is what this avoids."""
-        self.lock = None
-
     def emit(self, record: logging.LogRecord) -> None:
         if len(self.waiting) >= MAX_WAITING_LINES:
             self.dropped += 1

@@ -104,6 +104,25 @@ def test_an_acknowledgement_is_recorded_and_not_answered() -> None:
     assert client.state(CLUSTER_TYPE).acked == client.now.versions[CLUSTER_TYPE]
 
 
+def test_named_clusters_are_the_complete_set() -> None:
+    """gRPC asks for clusters by name; Envoy for all."""
+    client = Client(snapshot())
+    (answer,) = client.ask(CLUSTER_TYPE, "b", "not there")
+    assert answer.resources == (b"cluster b",)
+    client.ack(CLUSTER_TYPE)
+    assert client.publish(snapshot(clusters={"a": b"changed", "b": b"cluster b"})) == []
+    (answer,) = client.ask(CLUSTER_TYPE, "*")
+    assert answer.resources == (b"changed", b"cluster b")
+
+
+def test_no_names_after_names_mean_nothing_and_not_everything() -> None:
+    client = Client(snapshot())
+    client.ask(LISTENER_TYPE, "paymesh")
+    client.ack(LISTENER_TYPE)
+    assert client.ask(LISTENER_TYPE) == []
+    assert client.publish(snapshot(listener=b"changed")) == []
+
+
 def test_an_empty_complete_set_is_answered_too() -> None:
     client = Client(snapshot(clusters={}, endpoints={}))
     (answer,) = client.ask(CLUSTER_TYPE)
