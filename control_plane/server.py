@@ -86,23 +86,21 @@ async def _follow(gateway: Gateway, metrics: Metrics) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM. Exit code 2: a bad policy, a taken port, or weights that the policy contradicts."""
     args = _parser().parse_args(arguments)
-    try:
-        settings = GatewaySettings(
-            _ip_and_port(args.gateway), _ip_and_port(args.ext_authz), _ip_and_port(args.ext_proc), args.access_log
-        )
-        source = PolicySource(args.policy, os.environ)
-        store = WeightStore(args.state / "weights.sqlite")
-        gateway = Gateway(source.current, store, settings)
-    except (PolicyErrors, StartupError, ValueError, OSError, sqlite3.Error) as errors:
-        print(errors, file=sys.stderr)  # noqa: T201 - logging is not configured yet
-        return EXIT_UNUSABLE
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            settings = GatewaySettings(
+                _ip_and_port(args.gateway), _ip_and_port(args.ext_authz), _ip_and_port(args.ext_proc), args.access_log
+            )
+            source = PolicySource(args.policy, os.environ)
+            store = stack.enter_context(contextlib.closing(WeightStore(args.state / "weights.sqlite")))
+            gateway = Gateway(source.current, store, settings)
+        except (PolicyErrors, StartupError, ValueError, OSError, sqlite3.Error) as errors:
+            print(errors, file=sys.stderr)  # noqa: T201 - logging is not configured yet
+            return EXIT_UNUSABLE
         return run_service(
             server_options(args, "control_plane"),
             lambda runtime: _running(runtime, source, gateway, args.admin_listen),
         )
-    finally:
-        store.close()
 
 
 def _ip_and_port(address: str) -> tuple[str, int]:
