@@ -288,7 +288,8 @@ def test_a_refusal_is_shown_in_envoys_words(stack: Stack, capsys: pytest.Capture
         assert stack.weights("trade")[1] is None, "nothing is confirmed by a node without routes"
         assert main(["status", "--admin", stack.ports.address("admin")]) == 0
         assert "cannot bind" in capsys.readouterr().out
-        assert "Envoy refused a configuration" in stack.log()
+        # Log lines are written some time after they are said.
+        eventually(lambda: "Envoy refused a configuration" in stack.log(), "not in the log")
 
 
 def test_weights_are_actual_only_when_every_node_has_them(settled: Stack) -> None:

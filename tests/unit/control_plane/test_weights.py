@@ -394,6 +394,6 @@ async def test_the_command_line_prints_the_split_and_the_refusal(
     assert await run("status") == 0
     printed = capsys.readouterr().out
     assert "(none connected)" in printed
-    assert "trade                v1         100.00%     differs" in printed
+    assert "trade                v1         100.00%     unknown" in printed
     assert await run("status", "-o", "json") == 0
     assert '"set_weight": 10000' in capsys.readouterr().out
