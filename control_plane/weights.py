@@ -62,10 +62,14 @@ class WeightStore:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._database = sqlite3.connect(file, timeout=5, isolation_level=None, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        # FULL: what was answered as recorded survives a power cut.
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.execute(_SCHEMA)
+        try:
+            self._database.execute("PRAGMA journal_mode=WAL")
+            # FULL: what was answered as recorded survives a power cut.
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute(_SCHEMA)
+        except sqlite3.Error:  # such as: the file is no database
+            self._database.close()
+            raise
 
     def recorded(self) -> dict[str, dict[str, int]]:
         """The newest weights of every service that was ever set."""
