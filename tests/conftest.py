@@ -14,10 +14,15 @@ import pytest  # noqa: E402
 import pytest_asyncio  # noqa: E402
 from cryptography.hazmat.primitives import serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 from paymesh.cli.demo.world import World  # noqa: E402
 from paymesh.cli.stack.local_stack import LocalStack, StackOptions  # noqa: E402
 from paymesh.cli.stack.ports import Ports  # noqa: E402
+
+# Time is measured in bench/, never asserted: a slow machine must not fail a property.
+settings.register_profile("paymesh", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("paymesh")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEMO_POLICY = REPOSITORY / "examples" / "demo"

@@ -18,6 +18,16 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _NO_LIMIT = 1_000_000
 """Envoy's default breaker of 1,024 requests would refuse payments for want of a decision; the timeout bounds them."""
 
+_IDLE = datetime.timedelta(seconds=4)
+"""Shorter than servers keep an idle connection (Node: 5 s). A payment sent into one that the service is just closing
+cannot be sent again, and its outcome would be unknown."""
+_HTTP1 = upstream.HttpProtocolOptions(
+    common_http_protocol_options=core.HttpProtocolOptions(idle_timeout=_IDLE),
+    explicit_http_config=upstream.HttpProtocolOptionsExplicitHttpConfig(
+        http_protocol_options=core.Http1ProtocolOptions()
+    ),
+)
+
 
 def build_clusters(policy: Policy, settings: GatewaySettings) -> dict[str, bytes]:
     """Every cluster by name, serialised."""
@@ -33,6 +43,7 @@ def _version(service: Service, version: ServiceVersion) -> cluster.Cluster:
         type=cluster.ClusterDiscoveryType.EDS,
         eds_cluster_config=cluster.ClusterEdsClusterConfig(eds_config=over_ads()),
         connect_timeout=datetime.timedelta(milliseconds=service.connect_timeout_ms),
+        typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(_HTTP1)},
     )
 
 
