@@ -24,9 +24,6 @@ from paymesh.cli.stack.ports import Ports  # noqa: E402
 settings.register_profile("paymesh", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("paymesh")
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-DEMO_POLICY = REPOSITORY / "examples" / "demo"
-
 
 @pytest.fixture(scope="session")
 def demo_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:

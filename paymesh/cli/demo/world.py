@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ SPLIT_MERCHANTS = 200
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `code` is the protocol's error code, or nothing."""
+    """What came back; header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -127,10 +126,6 @@ class World:
     async def received_body(self, service: str, request_id: str) -> dict[str, object]:
         found = json.loads(str((await self.received(service, request_id)).get("body") or "{}"))
         return found if isinstance(found, dict) else {}
-
-    async def settle(self) -> None:
-        """Let a token bucket refill a little."""
-        await asyncio.sleep(1.1)
 
 
 JSON = {"Content-Type": "application/json"}

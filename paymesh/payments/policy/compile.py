@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol as TypingProtocol
 from typing import TypeVar
 
-from paymesh.payments.internal_names import INTERNAL_HEADER_PREFIX
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
 from paymesh.payments.policy.references import References, UnusableReference
+from paymesh.payments.policy.route_checks import PROTOCOLS, TEMPLATE_SEGMENT, route_problems
 from paymesh.payments.policy.yaml_source import SourceTree
 from paymesh.payments.secrets import Secret
 
@@ -23,16 +23,7 @@ MIN_HMAC_BYTES = 16
 APIV3_KEY_BYTES = 32
 """protocols.md section 1: the APIv3 key is the AES-256 key itself."""
 
-PROTOCOLS: Mapping[c.Scheme, c.Protocol] = {
-    c.Scheme.WECHAT_V3: c.Protocol.WECHAT_V3,
-    c.Scheme.WECHAT_V3_NOTIFICATION: c.Protocol.WECHAT_V3,
-    c.Scheme.HMAC: c.Protocol.PAYMESH,
-}
 OBSERVED = frozenset({c.Operation.PAY, c.Operation.QUERY, c.Operation.REFUND, c.Operation.CLOSE})
-_OPEN = frozenset({c.Operation.OTHER, c.Operation.LOGIN})
-_TEMPLATE_SEGMENT = re.compile(r"^\{[a-z][a-z0-9_]*\}$")
-_PATH = re.compile(r"^/[A-Za-z0-9._~!$&'()*+,;=:@/{}-]*$")
-_REMOVED_HEADERS = (INTERNAL_HEADER_PREFIX, "x-request-id", "x-envoy-")
 
 
 class Named(TypingProtocol):
@@ -241,7 +232,8 @@ class Compiler:
         limits: Mapping[str, c.RateLimit],
         notification_keys: Mapping[str, c.NotificationKeys],
     ) -> c.Route:
-        self._check_route(document, path, notification_keys)
+        for place, message in route_problems(document, notification_keys):
+            self._problem((*path, *place), message)
         chosen = self._lookup(document.channels, channels, "channel", (*path, "channels"))
         if document.service is not None and document.service not in services:
             self._problem((*path, "service"), self._unknown("service", document.service, services))
@@ -252,7 +244,7 @@ class Compiler:
         observed = document.operation in OBSERVED if document.observe_response is None else document.observe_response
         return c.Route(
             name=document.name,
-            match=self._match(document.match, (*path, "match")),
+            match=self._match(document.match),
             operation=document.operation,
             schemes=document.schemes,
             protocol=PROTOCOLS[document.schemes[0]] if document.schemes else c.Protocol.PAYMESH,
@@ -266,74 +258,17 @@ class Compiler:
             max_body_bytes=document.max_body_bytes,
         )
 
-    def _check_route(
-        self, document: d.RouteDocument, path: DocumentPath, notification_keys: Mapping[str, c.NotificationKeys]
-    ) -> None:
-        """What would leave a payment open, lost or forged is refused here, with the reason."""
-        pays, notifies = document.operation is c.Operation.PAY, document.operation is c.Operation.NOTIFY
-        if not document.schemes and document.operation not in _OPEN:
-            self._problem(
-                (*path, "schemes"), f"a {document.operation} route without credentials would be open to anybody"
-            )
-        if len({PROTOCOLS[scheme] for scheme in document.schemes}) > 1:
-            self._problem(
-                (*path, "schemes"), "these speak different protocols; refusals can speak only one: make two routes"
-            )
-        if notifies != (c.Scheme.WECHAT_V3_NOTIFICATION in document.schemes):
-            self._problem((*path, "schemes"), "notify routes, and only they, take wechat_v3_notification")
-        if pays:
-            self._check_pay(document, path)
-        elif document.service is None:
-            self._problem(path, "service is required: only a pay route finds its service through a channel")
-        if notifies:
-            if len(document.channels) != 1:
-                self._problem((*path, "channels"), "a notify route names the one channel whose notifications it takes")
-            elif document.channels[0] not in notification_keys:
-                self._problem(
-                    (*path, "channels", 0), f"channel {document.channels[0]} has no usable notifications keys"
-                )
-            if document.sanitize.request:
-                self._problem(
-                    (*path, "sanitize"), "a notification's body is signed: changing a byte breaks its verification"
-                )
-        elif not pays and document.channels:
-            self._problem((*path, "channels"), f"a {document.operation} route selects no channel: name its service")
-
-    def _check_pay(self, document: d.RouteDocument, path: DocumentPath) -> None:
-        if not document.channels:
-            self._problem((*path, "channels"), "a pay route needs at least one channel")
-        if document.service is not None:
-            self._problem((*path, "service"), "a pay route's service comes from the channel: remove this")
-        if not document.match.methods or "GET" in document.match.methods or "HEAD" in document.match.methods:
-            self._problem((*path, "match", "methods"), "a pay route names its methods, and they are not GET or HEAD")
-        for name in ("order_no", "amount"):
-            if getattr(document.fields, name) is None:
-                self._problem((*path, "fields", name), "is required on a pay route: channels are chosen by it")
-        for name in ("order_no", "amount", "currency"):
-            decided = getattr(document.fields, name)
-            if decided is not None and any(_overlap(rule.field, decided) for rule in document.sanitize.request):
-                self._problem((*path, "sanitize"), f"must not change the {name} that was decided on")
-
-    def _match(self, document: d.MatchDocument, path: DocumentPath) -> c.RouteMatch:
-        given = [
+    def _match(self, document: d.MatchDocument) -> c.RouteMatch:
+        kind, value = next(
             (kind, value)
             for kind, value in (
                 (c.PathKind.EXACT, document.path),
                 (c.PathKind.TEMPLATE, document.path_template),
                 (c.PathKind.PREFIX, document.prefix),
+                (c.PathKind.PREFIX, "/"),  # none given: a problem that was reported already
             )
             if value is not None
-        ]
-        if len(given) != 1:
-            self._problem(path, "exactly one of path, path_template and prefix is required")
-            given = [(c.PathKind.EXACT, "/")]
-        kind, value = given[0]
-        self._check_path(kind, value, path)
-        for number, header in enumerate(document.headers):
-            if header.name.startswith(_REMOVED_HEADERS):
-                self._problem(
-                    (*path, "headers", number), "Envoy removes this header from every request: nobody may forge it"
-                )
+        )
         return c.RouteMatch(
             path_kind=kind,
             path=value,
@@ -342,21 +277,6 @@ class Compiler:
             headers=tuple(c.HeaderMatch(header.name, header.exact) for header in document.headers),
             query_parameters=tuple(c.QueryMatch(query.name, query.exact) for query in document.query_parameters),
         )
-
-    def _check_path(self, kind: c.PathKind, value: str, path: DocumentPath) -> None:
-        segments = value.split("/")[1:]
-        if not _PATH.match(value):
-            self._problem(path, "a path begins with / and has no query, fragment, space or percent-encoding")
-        elif any(segment in (".", "..") for segment in segments) or "//" in value:
-            self._problem(path, "Envoy normalises paths: one with //, /. or /.. never matches")
-        elif kind is not c.PathKind.TEMPLATE and ("{" in value or "}" in value):
-            self._problem(path, "{name} stands for a segment in path_template only")
-        elif kind is c.PathKind.TEMPLATE and not any(_TEMPLATE_SEGMENT.match(segment) for segment in segments):
-            self._problem(path, "a path_template has at least one {name} as a whole segment")
-        elif kind is c.PathKind.TEMPLATE and any(
-            ("{" in segment or "}" in segment) and not _TEMPLATE_SEGMENT.match(segment) for segment in segments
-        ):
-            self._problem(path, "{name} stands for a whole segment, its name in lower case")
 
     def _rule(self, document: d.SanitizeRuleDocument, path: DocumentPath) -> c.SanitizeRule:
         key = None
@@ -425,19 +345,13 @@ class Compiler:
         self.problems.append(self._tree.problem(path, message))
 
 
-def _overlap(one: c.JsonPointer, other: c.JsonPointer) -> bool:
-    """Whether changing what one points at changes what the other points at."""
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
-
-
 def _bucket(document: d.BucketDocument) -> c.BucketSize:
     return c.BucketSize(document.requests_per_second, document.burst)
 
 
 def _template_regex(template: str) -> str:
     """A pattern for the whole path that means the same to RE2 (Envoy's safe_regex) and to `re.fullmatch`."""
-    return "/".join("[^/]+" if _TEMPLATE_SEGMENT.match(part) else re.escape(part) for part in template.split("/"))
+    return "/".join("[^/]+" if TEMPLATE_SEGMENT.fullmatch(part) else re.escape(part) for part in template.split("/"))
 
 
 def _specificity(route: c.Route) -> tuple[int, int, int]:

@@ -1,0 +1,111 @@
+"""Owns what a route may not be: whatever would leave a payment open, lost, changed or forged, each with its reason.
+
+Pure: a route's document in, problems out (path inside the route, message).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator, Mapping
+
+from paymesh.payments.internal_names import INTERNAL_HEADER_PREFIX
+from paymesh.payments.policy import compiled as c
+from paymesh.payments.policy import documents as d
+from paymesh.payments.policy.problems import DocumentPath
+
+PROTOCOLS: Mapping[c.Scheme, c.Protocol] = {
+    c.Scheme.WECHAT_V3: c.Protocol.WECHAT_V3,
+    c.Scheme.WECHAT_V3_NOTIFICATION: c.Protocol.WECHAT_V3,
+    c.Scheme.HMAC: c.Protocol.PAYMESH,
+}
+"""The language of a scheme's refusals."""
+TEMPLATE_SEGMENT = re.compile(r"\{[a-z][a-z0-9_]*\}")
+
+Problem = tuple[DocumentPath, str]
+_OPEN = frozenset({c.Operation.OTHER, c.Operation.LOGIN})
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/{}-]*")
+_REMOVED_HEADERS = (INTERNAL_HEADER_PREFIX, "x-request-id", "x-envoy-")
+
+
+def route_problems(document: d.RouteDocument, notified: Container[str]) -> Iterator[Problem]:
+    """Everything wrong with one route. `notified`: the channels whose notifications can be read."""
+    yield from _scheme_problems(document)
+    if document.operation is c.Operation.PAY:
+        yield from _pay_problems(document)
+    elif document.service is None:
+        yield (), "service is required: only a pay route finds its service through a channel"
+    if document.operation is c.Operation.NOTIFY:
+        yield from _notify_problems(document, notified)
+    elif document.operation is not c.Operation.PAY and document.channels:
+        yield ("channels",), f"a {document.operation} route selects no channel: name its service"
+    yield from _match_problems(document.match)
+
+
+def _scheme_problems(document: d.RouteDocument) -> Iterator[Problem]:
+    if not document.schemes and document.operation not in _OPEN:
+        yield ("schemes",), f"a {document.operation} route without credentials would be open to anybody"
+    if len({PROTOCOLS[scheme] for scheme in document.schemes}) > 1:
+        yield ("schemes",), "these speak different protocols; refusals can speak only one: make two routes"
+    notifies = document.operation is c.Operation.NOTIFY
+    if notifies != (c.Scheme.WECHAT_V3_NOTIFICATION in document.schemes):
+        yield ("schemes",), "notify routes, and only they, take wechat_v3_notification"
+
+
+def _pay_problems(document: d.RouteDocument) -> Iterator[Problem]:
+    if not document.channels:
+        yield ("channels",), "a pay route needs at least one channel"
+    if document.service is not None:
+        yield ("service",), "a pay route's service comes from the channel: remove this"
+    if not document.match.methods or {"GET", "HEAD"} & set(document.match.methods):
+        yield ("match", "methods"), "a pay route names its methods, and they are not GET or HEAD"
+    for name in ("order_no", "amount"):
+        if getattr(document.fields, name) is None:
+            yield ("fields", name), "is required on a pay route: channels are chosen by it"
+    for name in ("order_no", "amount", "currency"):
+        decided = getattr(document.fields, name)
+        if decided is not None and any(_overlap(rule.field, decided) for rule in document.sanitize.request):
+            yield ("sanitize",), f"must not change the {name} that was decided on"
+
+
+def _notify_problems(document: d.RouteDocument, notified: Container[str]) -> Iterator[Problem]:
+    if len(document.channels) != 1:
+        yield ("channels",), "a notify route names the one channel whose notifications it takes"
+    elif document.channels[0] not in notified:
+        yield ("channels", 0), f"channel {document.channels[0]} has no usable notifications keys"
+    if document.sanitize.request:
+        yield ("sanitize",), "a notification's body is signed: changing a byte breaks its verification"
+
+
+def _match_problems(match: d.MatchDocument) -> Iterator[Problem]:
+    given = [value for value in (match.path, match.path_template, match.prefix) if value is not None]
+    if len(given) != 1:
+        yield ("match",), "exactly one of path, path_template and prefix is required"
+    else:
+        problem = _path_problem(given[0], templated=match.path_template is not None)
+        if problem is not None:
+            yield ("match",), problem
+    for number, header in enumerate(match.headers):
+        if header.name.startswith(_REMOVED_HEADERS):
+            yield ("match", "headers", number), "Envoy removes this header from every request: nobody may forge it"
+
+
+def _path_problem(value: str, *, templated: bool) -> str | None:
+    segments = value.split("/")[1:]
+    braced = [segment for segment in segments if "{" in segment or "}" in segment]
+    if not _PATH.fullmatch(value):
+        return "a path begins with / and has no query, fragment, space or percent-encoding"
+    if any(segment in (".", "..") for segment in segments) or "//" in value:
+        return "Envoy normalises paths: one with //, /. or /.. never matches"
+    if braced and not templated:
+        return "{name} stands for a segment in path_template only"
+    if templated and not any(TEMPLATE_SEGMENT.fullmatch(segment) for segment in segments):
+        return "a path_template has at least one {name} as a whole segment"
+    if not all(TEMPLATE_SEGMENT.fullmatch(segment) for segment in braced):
+        return "{name} stands for a whole segment, its name in lower case"
+    return None
+
+
+def _overlap(one: c.JsonPointer, other: c.JsonPointer) -> bool:
+    """Whether changing what one points at changes what the other points at."""
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
