@@ -15,6 +15,7 @@ from ext_authz.steps.route import RouteStep
 from paymesh.payments.denial import Denial, Reason, Unavailable
 from paymesh.payments.nonces import NonceStore
 from paymesh.payments.token_bucket import BucketStore
+from paymesh.server.logs import error_place
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,10 +44,8 @@ async def decide(steps: Sequence[Step], context: CheckContext) -> Decision:
             verdict, denial = "unavailable", Denial(Reason.UNAVAILABLE, str(cause))
         except Exception as bug:  # closed: a bug in a step must never let a payment through
             # The exception's text may hold values of the request: its type and place are enough to find the bug.
-            _LOG.error(
-                "step failed",
-                extra={"fields": {"step": step.name, "error": type(bug).__name__, "place": _place(bug)}},
-            )
+            fields = {"step": step.name, "error": type(bug).__name__, "place": error_place(bug)}
+            _LOG.error("step failed", extra={"fields": fields})
             verdict, denial = "unavailable", Denial(Reason.UNAVAILABLE, f"{type(bug).__name__} in this step")
         else:
             if isinstance(outcome, Denial):
@@ -58,10 +57,3 @@ async def decide(steps: Sequence[Step], context: CheckContext) -> Decision:
             return Decision(context, denial, tuple(records))
         records.append(StepRecord(step.name, "pass", context.why))
     return Decision(context, None, tuple(records))
-
-
-def _place(bug: BaseException) -> str:
-    trace = bug.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "unknown" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

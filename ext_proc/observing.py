@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ext_proc.messages import AskForResponseBody, Checked, Continue, Phase, Reply, ResponseBody, ResponseHeaders
-from ext_proc.record import Record, describe
+from ext_proc.record import Record
 from paymesh.payments.internal_names import DECISION_ALLOW
 from paymesh.payments.outcome import Outcome, read_outcome, read_status
 from paymesh.payments.policy.compiled import Policy, Route
+from paymesh.server.logs import describe_error
 
 MAX_OBSERVED_BYTES = 65_536
 """A longer body, or one of unknown length, passes unread: buffering it could fail a payment that succeeded."""
@@ -74,7 +75,7 @@ class ResponseObserver:
 
     def _failed(self, phase: Phase, checked: Checked, error: Exception) -> Continue:
         self._record.not_observed(phase, error)
-        return self._observed(phase, checked, Outcome.UNKNOWN, f"not observed: {describe(error)}")
+        return self._observed(phase, checked, Outcome.UNKNOWN, f"not observed: {describe_error(error)}")
 
 
 def _why_not_read(headers: Mapping[str, str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter
@@ -11,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 from ext_proc.messages import Checked, Phase
 from paymesh.payments.outcome import Outcome
 from paymesh.payments.sanitize import Change
+from paymesh.server.logs import describe_error
 
 _LOG = logging.getLogger("ext_proc")
 _NONE = "none"
@@ -51,15 +51,8 @@ class Record:
 
     def not_observed(self, phase: Phase, error: Exception) -> None:
         self._errors.labels(phase.value).inc()
-        fields = {"phase": phase.value, "error": describe(error)}
+        fields = {"phase": phase.value, "error": describe_error(error)}
         _LOG.error("response not observed", extra={"fields": fields})
-
-
-def describe(error: Exception) -> str:
-    """Type and place of an exception. Never its text, which may hold what was being read."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
 
 
 def _log(

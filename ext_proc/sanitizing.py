@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ext_proc.messages import Answer, Checked, Continue, Phase, ReplaceRequestBody, Reply, RequestBody
-from ext_proc.record import Record, describe
+from ext_proc.record import Record
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.internal_names import DECISION_ALLOW
-from paymesh.payments.json_body import BodyError
+from paymesh.payments.json_body import BodyError, JsonLimits
 from paymesh.payments.policy.compiled import Policy, Protocol, Route
 from paymesh.payments.refusals import write_refusal
 from paymesh.payments.sanitize import sanitize_json
+from paymesh.server.logs import describe_error
 
 
 def sanitize_request(policy: Policy, message: RequestBody, record: Record) -> Reply:
@@ -28,13 +29,13 @@ def sanitize_request(policy: Policy, message: RequestBody, record: Record) -> Re
     except BodyError as error:
         return _unavailable(checked, route, f"the body is not readable ({error.kind})", record)
     except Exception as error:  # closed: a bug here must not let personal data through
-        return _unavailable(checked, route, describe(error), record)
+        return _unavailable(checked, route, describe_error(error), record)
 
 
 def _sanitize(route: Route, checked: Checked, body: bytes, record: Record) -> Reply:
     if not body:
         return Continue(Phase.REQUEST_BODY)
-    sanitized = sanitize_json(body, route.sanitize_request)
+    sanitized = sanitize_json(body, route.sanitize_request, JsonLimits(max_bytes=route.max_body_bytes))
     record.sanitized(checked, sanitized.changed)
     return ReplaceRequestBody(sanitized.body) if sanitized.changed else Continue(Phase.REQUEST_BODY)
 

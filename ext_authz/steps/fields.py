@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from ext_authz.check_context import CheckContext
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.fields import OrderFacts, notice_facts, read_facts
-from paymesh.payments.json_body import BodyError, BodyErrorKind, parse_json
+from paymesh.payments.json_body import BodyError, BodyErrorKind, JsonLimits, parse_json
 from paymesh.payments.policy.compiled import Fields, Route
 from paymesh.payments.request import Request
 
 _NOTHING = Fields()
+_REASONS = {
+    BodyErrorKind.DUPLICATE_KEY: Reason.BODY_DUPLICATE_KEY,
+    BodyErrorKind.SIZE: Reason.BODY_TOO_LARGE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,8 @@ def _read_body(request: Request, route: Route) -> OrderFacts | Denial:
     if content_type.partition(";")[0].strip().lower() != "application/json":
         return Denial(Reason.CONTENT_UNSUPPORTED, "the content-type is not application/json")
     try:
-        document = parse_json(request.body)
+        # Envoy enforces the route's limit too, where the control plane wrote its configuration.
+        document = parse_json(request.body, JsonLimits(max_bytes=route.max_body_bytes), object_only=True)
     except BodyError as error:
-        duplicate = error.kind is BodyErrorKind.DUPLICATE_KEY
-        return Denial(Reason.BODY_DUPLICATE_KEY if duplicate else Reason.BODY_MALFORMED, str(error))
-    if not isinstance(document.value, dict):
-        return Denial(Reason.BODY_MALFORMED, "the body is no JSON object")
+        return Denial(_REASONS.get(error.kind, Reason.BODY_MALFORMED), str(error))
     return read_facts(route.fields, document.value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from paymesh.payments.json_body import MISSING, JsonDocument, lookup, parse_json
+from paymesh.payments.json_body import DEFAULT_LIMITS, MISSING, JsonDocument, JsonLimits, lookup, parse_json
 from paymesh.payments.json_edit import DROP, Drop, edit, find_spans
 from paymesh.payments.masking import FULL_MASK, keyed_hash, mask
 from paymesh.payments.policy.compiled import JsonPointer, SanitizeAction, SanitizeRule
@@ -37,9 +37,9 @@ class Sanitized:
     changed: tuple[Change, ...]
 
 
-def sanitize_json(body: bytes, rules: tuple[SanitizeRule, ...]) -> Sanitized:
+def sanitize_json(body: bytes, rules: tuple[SanitizeRule, ...], limits: JsonLimits = DEFAULT_LIMITS) -> Sanitized:
     """The body with the rules applied. Raises BodyError for what is not an acceptable JSON object."""
-    document = parse_json(body, object_only=True)
+    document = parse_json(body, limits, object_only=True)
     edits: dict[JsonPointer, str | Drop] = {}
     changed = []
     for rule in _effective(rules):

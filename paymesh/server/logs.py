@@ -39,6 +39,18 @@ def log(logger: logging.Logger, event: str, **fields: object) -> None:
     logger.info(event, extra={"fields": fields})
 
 
+def describe_error(error: BaseException) -> str:
+    """Type and place of an exception. Never its text, which may hold what was being read."""
+    place = error_place(error)
+    return type(error).__name__ if place is None else f"{type(error).__name__} at {place}"
+
+
+def error_place(error: BaseException) -> str | None:
+    """`file:line` where the exception was raised; None if it never was."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+
+
 class JsonLines(logging.Formatter):
     """Makes a record into one line of JSON without secrets."""
 

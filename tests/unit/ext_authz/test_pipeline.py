@@ -222,3 +222,15 @@ async def test_merchants_are_split_by_a_salted_value_that_stays(gate: Gate, demo
     other = await gate.check(build("GET", target, wechat.headers("GET", target, at_s=NOW_S)))
     split = [dict(upstream_headers(decision))[names.SPLIT_HEADER] for decision in (one, two, other)]
     assert split[0] == split[1] != split[2]
+
+
+async def test_a_body_is_read_up_to_its_routes_limit_and_no_further(policy: Policy, demo_keys: Path) -> None:
+    """Whatever the JSON reader's own default is: a route may take two megabytes, or less than Envoy passed on."""
+    document = {**CARD, "memo": "m" * 1_500_000}
+    route = policy.routes_by_name["payments"]
+    for limit, expected in [(2_000_000, None), (1_000_000, Reason.BODY_TOO_LARGE)]:
+        limited = replace(route, max_body_bytes=limit)
+        routes = tuple(limited if one is route else one for one in policy.routes)
+        named = {**policy.routes_by_name, route.name: limited}
+        gate = Gate(replace(policy, routes=routes, routes_by_name=named), demo_keys)
+        assert reason(await gate.pay(document)) is expected
