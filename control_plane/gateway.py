@@ -40,7 +40,7 @@ class Gateway:
         self._policy = _accepted(policy, self._recorded)
         self._lock = asyncio.Lock()
         self._routes_built: OrderedDict[str, Weights] = OrderedDict()
-        self.cache = SnapshotCache(self._remember(self._build()))
+        self.cache = SnapshotCache(self._remember(self._build(self._policy)))
         self.nodes = Nodes()
 
     @property
@@ -55,10 +55,8 @@ class Gateway:
     async def use_policy(self, policy: Policy) -> None:
         """Publish a new policy; weights stay. Raises PolicyErrors, and then nothing changed."""
         async with self._lock:
-            accepted = _accepted(policy, self._recorded)
-            weights = effective_weights(accepted, self._recorded)
-            snapshot = await asyncio.to_thread(build_snapshot, accepted, weights, self._settings)
-            self._policy = accepted
+            snapshot = await asyncio.to_thread(self._build, _accepted(policy, self._recorded))
+            self._policy = policy
             self.cache.publish(self._remember(snapshot))
 
     async def set_weights(self, service_name: str, given: Mapping[str, int], actor: str, reason: str) -> WeightChange:
@@ -74,7 +72,7 @@ class Gateway:
             before = self.weights[service_name]
             change = await asyncio.to_thread(self._store.record, service, given, before, actor, reason)
             self._recorded = {**self._recorded, service_name: dict(change.after)}
-            self.cache.publish(self._remember(await asyncio.to_thread(self._build)))
+            self.cache.publish(self._remember(await asyncio.to_thread(self._build, self._policy)))
         _LOG.info(
             "weights set",
             extra={
@@ -103,8 +101,8 @@ class Gateway:
     def _acked_routes(self) -> Sequence[str]:
         return [node.types[ROUTE_TYPE].acked if ROUTE_TYPE in node.types else "" for node in self.nodes]
 
-    def _build(self) -> Snapshot:
-        return build_snapshot(self._policy, effective_weights(self._policy, self._recorded), self._settings)
+    def _build(self, policy: Policy) -> Snapshot:
+        return build_snapshot(policy, effective_weights(policy, self._recorded), self._settings)
 
     def _remember(self, snapshot: Snapshot) -> Snapshot:
         version = snapshot.versions[ROUTE_TYPE]

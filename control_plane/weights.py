@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from paymesh.payments.percent import format_percent
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT, Policy, Service
 
 _SCHEMA = """
@@ -51,7 +52,7 @@ def checked_weights(service: Service, given: Mapping[str, int]) -> dict[str, int
         raise InvalidWeights("a weight is never negative")
     total = sum(weights.values())
     if total != TOTAL_WEIGHT:
-        raise InvalidWeights(f"the weights add up to {total // 100}.{total % 100:02} percent, not to 100")
+        raise InvalidWeights(f"the weights add up to {format_percent(total)} percent, not to 100")
     return weights
 
 
@@ -124,7 +125,7 @@ def conflicts(policy: Policy, recorded: Mapping[str, Mapping[str, int]]) -> list
             continue
         versions = [version.name for version in service.versions]
         lost = [
-            f"{version} ({weight // 100}.{weight % 100:02}%)"
+            f"{version} ({format_percent(weight)}%)"
             for version, weight in known.items()
             if weight and version not in versions
         ]

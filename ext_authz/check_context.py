@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from paymesh.payments.channels import Selection
 from paymesh.payments.credentials.authenticated import Authenticated
 from paymesh.payments.denial import Denial
 from paymesh.payments.fields import OrderFacts
-from paymesh.payments.policy.compiled import Policy, Route
+from paymesh.payments.policy.compiled import Channel, Policy, Route
 from paymesh.payments.request import Request
 
 
@@ -26,7 +25,8 @@ class CheckContext:
     caller: Authenticated | None = None
     replayed: bool = False
     facts: OrderFacts = field(default=OrderFacts(), repr=False)
-    selection: Selection | None = None
+    channel: Channel | None = None
+    """The channel that takes the payment; pay routes only."""
     why: str = ""
     """What the last step has to say for itself; names and counts, never values."""
 

@@ -63,12 +63,13 @@ class Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: igno
         began_ns = time.monotonic_ns()
         request = read_request(message)
         trace_parent = next(iter(request.headers.get("traceparent", ())), None)
-        set_trace(parse_traceparent(trace_parent))
+        trace = parse_traceparent(trace_parent)
+        set_trace(trace)
         context = CheckContext(
             request=request, policy=self._source.current, now_s=int(time.time()), monotonic_ns=began_ns
         )
         decision = await decide(self._steps, context)
-        response = write_response(decision, trace_parent if parse_traceparent(trace_parent) else None)
+        response = write_response(decision, None if trace is None else trace_parent)
         elapsed_s = (time.monotonic_ns() - began_ns) / 1e9
         self._metrics.count(decision, elapsed_s)
         _log_decision(decision, elapsed_s)

@@ -73,16 +73,16 @@ def upstream_headers(decision: Decision) -> list[tuple[str, str]]:
     ]
     if merchant is not None:
         headers.append((names.MERCHANT_HEADER, merchant))
-    if context.selection is not None and context.selection.channel is not None:
-        headers.append((names.CHANNEL_HEADER, context.selection.channel.name))
+    if context.channel is not None:
+        headers.append((names.CHANNEL_HEADER, context.channel.name))
     if context.replayed:
         headers.append((names.REPLAY_HEADER, "true"))
     return headers
 
 
 def _service(decision: Decision, route: Route) -> Service:
-    selection = decision.context.selection
-    name = selection.channel.service if selection is not None and selection.channel is not None else route.service
+    channel = decision.context.channel
+    name = route.service if channel is None else channel.service
     assert name is not None
     return decision.context.policy.services[name]
 
@@ -96,9 +96,7 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_OPERATION: None if context.route is None else str(context.route.operation),
         names.META_MERCHANT: None if context.caller is None else context.caller.merchant.id,
         names.META_SCHEME: None if context.caller is None else str(context.caller.scheme),
-        names.META_CHANNEL: None
-        if context.selection is None or context.selection.channel is None
-        else context.selection.channel.name,
+        names.META_CHANNEL: None if context.channel is None else context.channel.name,
         names.META_REASON: None if decision.denial is None else str(decision.denial.reason),
         names.META_TRACE_PARENT: trace_parent,
     }

@@ -36,7 +36,6 @@ class Snapshot:
     resources: Mapping[str, Mapping[str, bytes]]
     versions: Mapping[str, str]
     weights: Weights
-    policy_version: str
 
 
 def build_snapshot(policy: Policy, weights: Weights, settings: GatewaySettings) -> Snapshot:
@@ -52,7 +51,7 @@ def build_snapshot(policy: Policy, weights: Weights, settings: GatewaySettings) 
     if missing:
         raise InconsistentSnapshot(f"endpoints without a cluster: {sorted(missing)}")
     versions = {type_url: _version(resources[type_url]) for type_url in TYPES}
-    return Snapshot(resources, versions, {name: dict(split) for name, split in weights.items()}, policy.version)
+    return Snapshot(resources, versions, {name: dict(split) for name, split in weights.items()})
 
 
 def _check(policy: Policy, weights: Weights) -> None:

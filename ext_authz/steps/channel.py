@@ -22,4 +22,4 @@ class ChannelStep:
         selection = select_channel(route.channels, route.operation, facts.product, facts.money)
         if selection.channel is None:
             return Denial(Reason.CHANNEL_NONE, selection.why)
-        return replace(context, selection=selection, why=selection.why)
+        return replace(context, channel=selection.channel, why=selection.why)

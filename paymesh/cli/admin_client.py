@@ -7,7 +7,6 @@ import asyncio
 import getpass
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -17,10 +16,10 @@ from google.protobuf.json_format import MessageToDict
 
 from control_plane.admin import admin_pb2, admin_pb2_grpc
 from paymesh.cli.verbs import Verbs
+from paymesh.payments.percent import format_percent, parse_percent
 
 DEFAULT_ADMIN = "127.0.0.1:18001"
 _CALL_SECONDS = 5.0
-_PERCENT = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?", re.ASCII)
 
 
 def add_status_parser(verbs: Verbs) -> None:
@@ -69,12 +68,12 @@ def parse_weights(texts: list[str]) -> dict[str, int]:
     weights: dict[str, int] = {}
     for text in texts:
         version, equals, percent = text.partition("=")
-        match = _PERCENT.fullmatch(percent)
-        if not equals or not version or match is None:
+        weight = parse_percent(percent)
+        if not equals or not version or weight is None:
             raise ValueError(f"{text!r} is not VERSION=PERCENT with at most two decimals, such as v2=0.25")
         if version in weights:
             raise ValueError(f"{version} is named twice")
-        weights[version] = int(match.group(1)) * 100 + int((match.group(2) or "").ljust(2, "0"))
+        weights[version] = weight
     return weights
 
 
@@ -164,4 +163,4 @@ def _split(weights: Iterable[admin_pb2.VersionWeight]) -> str:
 
 
 def _percent(weight: int) -> str:
-    return f"{weight // 100}.{weight % 100:02}%"
+    return f"{format_percent(weight)}%"

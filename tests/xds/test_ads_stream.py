@@ -23,7 +23,7 @@ def snapshot(
         ROUTE_TYPE: {"paymesh": routes},
     }
     versions = {kind: hashlib.sha256(repr(resources[kind]).encode()).hexdigest()[:8] for kind in TYPES}
-    return Snapshot(resources, versions, {}, "policy")
+    return Snapshot(resources, versions, {})
 
 
 class Client:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol as TypingProtocol
 from typing import TypeVar
 
+from paymesh.payments.percent import format_percent
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
@@ -54,9 +55,7 @@ class Compiler:
     def compile(self, version: str) -> c.Policy:
         services = self._by_name("services", self._document.services, self._service)
         limits = self._by_name("rate_limits", self._document.rate_limits, self._rate_limit)
-        channels: dict[str, c.Channel] = {}
-        for name, channel in self._by_name("channels", self._document.channels, self._channel).items():
-            channels[name] = channel
+        channels = self._by_name("channels", self._document.channels, self._channel)
         for index, document in enumerate(self._document.channels):
             if document.service not in services:
                 self._problem(("channels", index, "service"), self._unknown("service", document.service, services))
@@ -87,7 +86,7 @@ class Compiler:
         versions = self._unique(document.versions, (*path, "versions"))
         total = sum(version.weight for version in document.versions)
         if len(document.versions) > 1 and total != c.TOTAL_WEIGHT:
-            self._problem((*path, "versions"), f"the weights add up to {total / 100:g} percent, not to 100")
+            self._problem((*path, "versions"), f"the weights add up to {format_percent(total)} percent, not to 100")
         if len(document.versions) == 1 and total != c.TOTAL_WEIGHT:
             self._problem((*path, "versions", 0, "weight"), "the only version has all the traffic: weight 100")
         return c.Service(

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from paymesh.payments.percent import parse_percent
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT, MaskKind, Operation, SanitizeAction, Scheme
 
 _INTERPOLATION = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -69,10 +70,9 @@ def _percent_to_weight(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | str):
         # ValueError, not TypeError: pydantic reports only the former.
         raise ValueError("a weight is a percentage such as 10 or '0.25' (quoted: never a binary float)")  # noqa: TRY004
-    match = re.fullmatch(r"(\d{1,3})(?:\.(\d{1,2}))?", str(value))
-    if match is None:
+    weight = parse_percent(str(value))
+    if weight is None:
         raise ValueError("a weight is a percentage with at most two decimals, such as 10 or '0.25'")
-    weight = int(match.group(1)) * 100 + int((match.group(2) or "0").ljust(2, "0"))
     if weight > TOTAL_WEIGHT:
         raise ValueError("a weight is at most 100 percent")
     return weight
