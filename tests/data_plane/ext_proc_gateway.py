@@ -28,6 +28,7 @@ channels: [{name: card, service: trade}]
 routes:
   - name: sanitized
     match: {path: /sanitized, methods: [POST]}
+    max_body_bytes: 1048576
     operation: pay
     schemes: [hmac]
     fields: {order_no: /order_no, amount: /amount}

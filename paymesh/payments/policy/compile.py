@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol as TypingProtocol
 from typing import TypeVar
 
-from paymesh.payments.percent import format_percent
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
@@ -86,7 +85,7 @@ class Compiler:
         versions = self._unique(document.versions, (*path, "versions"))
         total = sum(version.weight for version in document.versions)
         if len(document.versions) > 1 and total != c.TOTAL_WEIGHT:
-            self._problem((*path, "versions"), f"the weights add up to {format_percent(total)} percent, not to 100")
+            self._problem((*path, "versions"), f"the weights add up to {total / 100:g} percent, not to 100")
         if len(document.versions) == 1 and total != c.TOTAL_WEIGHT:
             self._problem((*path, "versions", 0, "weight"), "the only version has all the traffic: weight 100")
         return c.Service(
