@@ -19,7 +19,8 @@ def test_the_demo_policy_loads_with_them(tmp_path: Path) -> None:
 def test_private_files_are_private(tmp_path: Path) -> None:
     keys, _ = ensure_demo_keys(tmp_path)
     readable = {file.name for file in keys.rglob("*") if file.is_file() and stat.S_IMODE(file.stat().st_mode) & 0o077}
-    assert readable == {"wechat_merchant_pub.pem", "wechat_platform_pub.pem"}
+    assert {"wechat_merchant_pub.pem", "wechat_platform_pub.pem", "unionpay_provider.crt"} <= readable
+    assert all(name.endswith(("_pub.pem", ".crt", ".jwks.json")) for name in readable)
     assert stat.S_IMODE(keys.stat().st_mode) == 0o700
     assert len((keys / "wechat_apiv3.key").read_bytes()) == 32
 
