@@ -15,6 +15,12 @@ CREATE TABLE IF NOT EXISTS orders (
     PRIMARY KEY (merchant, order_no)
 ) STRICT
 """
+_REFUNDS = """
+CREATE TABLE IF NOT EXISTS refunds (
+    merchant TEXT NOT NULL, order_no TEXT NOT NULL, refund_no TEXT NOT NULL, amount INTEGER NOT NULL,
+    PRIMARY KEY (merchant, order_no, refund_no)
+) STRICT
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Books:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute(_SCHEMA)
+            self._database.execute(_REFUNDS)
         self._database.execute("PRAGMA synchronous=NORMAL")
 
     def begin(self, merchant: str, order_no: str, channel: str, amount: int, currency: str) -> Order:
@@ -64,11 +71,18 @@ class Books:
         return order
 
     def find(self, merchant: str, order_no: str) -> Order | None:
+        return self._one("order_no", merchant, order_no)
+
+    def find_paid(self, merchant: str, transaction_id: str) -> Order | None:
+        """The paid order by the number that its channel gave it."""
+        return self._one("transaction_id", merchant, transaction_id)
+
+    def _one(self, column: str, merchant: str, number: str) -> Order | None:
         with self._lock:
             row = self._database.execute(
                 "SELECT merchant, order_no, channel, amount, currency, state, transaction_id, paid_times "
-                "FROM orders WHERE merchant = ? AND order_no = ?",
-                (merchant, order_no),
+                f"FROM orders WHERE merchant = ? AND {column} = ?",  # noqa: S608 - the two names above
+                (merchant, number),
             ).fetchone()
         return None if row is None else Order(*row)
 
@@ -81,6 +95,37 @@ class Books:
                 (transaction_id, merchant, order_no),
             ).rowcount
         return changed == 1
+
+    def close_order(self, merchant: str, order_no: str) -> bool:
+        """NOTPAY becomes CLOSED; True if the order is CLOSED now."""
+        with self._lock:
+            self._database.execute(
+                "UPDATE orders SET state = 'CLOSED' WHERE merchant = ? AND order_no = ? AND state = 'NOTPAY'",
+                (merchant, order_no),
+            )
+        order = self.find(merchant, order_no)
+        return order is not None and order.state == "CLOSED"
+
+    def refund(self, merchant: str, order_no: str, refund_no: str, amount: int) -> int | None:
+        """Refund a paid order; returns the sum of its refunds. None if it is not paid, or more than was paid.
+
+        The same `refund_no` again changes nothing; with another amount it is None.
+        """
+        with self._lock:
+            # One statement decides and writes: two refunds at once, in two versions of trade, never exceed the order.
+            self._database.execute(
+                "INSERT INTO refunds SELECT o.merchant, o.order_no, ?, ? FROM orders o "
+                "WHERE o.merchant = ? AND o.order_no = ? AND o.state = 'SUCCESS' AND ? + coalesce("
+                "(SELECT sum(amount) FROM refunds r WHERE r.merchant = o.merchant AND r.order_no = o.order_no), 0) "
+                "<= o.amount ON CONFLICT DO NOTHING",
+                (refund_no, amount, merchant, order_no, amount),
+            )
+            row = self._database.execute(
+                "SELECT sum(amount), max(CASE WHEN refund_no = ? AND amount = ? THEN 1 ELSE 0 END) "
+                "FROM refunds WHERE merchant = ? AND order_no = ?",
+                (refund_no, amount, merchant, order_no),
+            ).fetchone()
+        return row[0] if row[1] else None
 
     def close(self) -> None:
         with self._lock:

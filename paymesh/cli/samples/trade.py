@@ -1,5 +1,7 @@
 """Owns the sample trade service: orders, the channels' answers relayed, the provider's notifications.
 
+Alipay's and UnionPay's own protocols are in modules beside this one, on the same books.
+
 Behind the gateway it trusts `x-pay-merchant` and `x-pay-channel`: nobody else can write them.
 """
 
@@ -16,8 +18,10 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from paymesh.cli.samples.alipay_trade import AlipayTrade
 from paymesh.cli.samples.orders import Books, Conflict, Order
 from paymesh.cli.samples.received import Received
+from paymesh.cli.samples.unionpay_trade import UnionpayTrade
 
 _SIGNATURE_HEADERS = (
     "Wechatpay-Timestamp",
@@ -31,14 +35,15 @@ _HTTP = web.AppKey("http", aiohttp.ClientSession)
 
 
 class Trade:
-    """The service's handlers. `wechat` and `alipay` are the channels' base URLs."""
+    """The service's handlers. `wechat` and `alipay` are the channels' base URLs, `keys` is the demo's folder of them."""
 
-    def __init__(self, books: Books, version: str, wechat: str, alipay: str, apiv3_key: bytes) -> None:
+    def __init__(self, books: Books, version: str, wechat: str, alipay: str, keys: Path) -> None:
         self._books = books
+        self._keys = keys
         self._version = version
         self._wechat = wechat
         self._alipay = alipay
-        self._cipher = AESGCM(apiv3_key)
+        self._cipher = AESGCM((keys / "wechat_apiv3.key").read_bytes().strip())
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -49,6 +54,8 @@ class Trade:
         app.router.add_post("/notify/wechat", self._notified)
         app.router.add_post("/v1/payments", self._pay)
         app.router.add_get("/v1/payments/{order_no}", self._query)
+        AlipayTrade(self._books, self._keys).install(app)
+        UnionpayTrade(self._books, self._keys).install(app)
         return app
 
     async def _session(self, app: web.Application) -> AsyncIterator[None]:
@@ -144,8 +151,7 @@ class Trade:
 
 
 def build_trade(database: Path, version: str, wechat: str, alipay: str, keys: Path) -> web.Application:
-    apiv3_key = (keys / "wechat_apiv3.key").read_bytes().strip()
-    return Trade(Books(database), version, wechat, alipay, apiv3_key).app()
+    return Trade(Books(database), version, wechat, alipay, keys).app()
 
 
 def _merchant(request: web.Request) -> str:
