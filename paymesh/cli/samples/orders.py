@@ -71,20 +71,21 @@ class Books:
         return order
 
     def find(self, merchant: str, order_no: str) -> Order | None:
-        return self._one("order_no", merchant, order_no)
-
-    def find_paid(self, merchant: str, transaction_id: str) -> Order | None:
-        """The paid order by the number that its channel gave it."""
-        return self._one("transaction_id", merchant, transaction_id)
-
-    def _one(self, column: str, merchant: str, number: str) -> Order | None:
         with self._lock:
             row = self._database.execute(
                 "SELECT merchant, order_no, channel, amount, currency, state, transaction_id, paid_times "
-                f"FROM orders WHERE merchant = ? AND {column} = ?",  # noqa: S608 - the two names above
-                (merchant, number),
+                "FROM orders WHERE merchant = ? AND order_no = ?",
+                (merchant, order_no),
             ).fetchone()
         return None if row is None else Order(*row)
+
+    def find_paid(self, merchant: str, transaction_id: str) -> Order | None:
+        """The paid order by the number that its channel gave it."""
+        with self._lock:
+            row = self._database.execute(
+                "SELECT order_no FROM orders WHERE merchant = ? AND transaction_id = ?", (merchant, transaction_id)
+            ).fetchone()
+        return None if row is None else self.find(merchant, row[0])
 
     def pay(self, merchant: str, order_no: str, transaction_id: str) -> bool:
         """NOTPAY becomes SUCCESS; True if this call did it. Repeats change nothing."""

@@ -35,7 +35,7 @@ _HTTP = web.AppKey("http", aiohttp.ClientSession)
 
 
 class Trade:
-    """The service's handlers. `wechat` and `alipay` are the channels' base URLs, `keys` is the demo's folder of them."""
+    """The service's handlers. `wechat` and `alipay` are the channels' base URLs, `keys` the demo's folder of them."""
 
     def __init__(self, books: Books, version: str, wechat: str, alipay: str, keys: Path) -> None:
         self._books = books
