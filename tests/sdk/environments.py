@@ -95,6 +95,8 @@ ALIPAY_COMMUNITY = SdkEnvironment("python-alipay-sdk", ("python-alipay-sdk==3.4.
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
+    # The folder ignores itself, wherever it is: neither git nor a linter looks into it.
+    (file.parent / ".gitignore").write_text("*\n", encoding="ascii")
     with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
