@@ -92,7 +92,16 @@ class UnionpayProvider:
 
     def notification(self, fields: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
         """Headers and body of a notification that a transaction succeeded, unless `fields` says otherwise."""
-        filled = {"respCode": "00", "respMsg": "success", "currencyCode": "156", "txnType": "01", **fields}
+        filled = {
+            "respCode": "00",
+            "respMsg": "success",
+            "currencyCode": "156",
+            "txnType": "01",
+            # Of the order; and the number that UnionPay gave the transaction, the same in every repeat.
+            "txnTime": unionpay_time(),
+            "queryId": f"{time.time_ns():021}",
+            **fields,
+        }
         return {"Content-Type": FORM}, encode_form(self.form(filled)).encode()
 
 
