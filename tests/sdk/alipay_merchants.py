@@ -12,10 +12,12 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 
 from paymesh.cli.demo.signing import load_key
-from tests.sdk.environments import ALIPAY_COMMUNITY, ALIPAY_OFFICIAL, SdkEnvironment
+from tests.sdk.environments import ALIPAY_COMMUNITY, ALIPAY_OFFICIAL, CHINA, SdkEnvironment
 
 APP_ID = "2021000000000001"
 CERTIFICATE_APP_ID = "2021000000000002"
+READER_APP_ID = "2021000000000003"
+LIMITED_APP_ID = "2021000000000004"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,8 @@ class SdkMerchant:
     environment: SdkEnvironment
     keys: Mapping[str, str] = field(repr=False)
 
-    async def call(self, url: str, *calls: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(self.environment.call, url, self.keys, calls)
+    async def call(self, url: str, *calls: Mapping[str, Any], timezone: str = CHINA) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(self.environment.call, url, self.keys, calls, timezone)
 
 
 def official(folder: Path) -> SdkMerchant:

@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DRIVERS = Path(__file__).resolve().parent / "drivers"
 INSTALL_SECONDS = 300.0
 CALL_SECONDS = 60.0
+CHINA = "CST-8"
+"""POSIX for UTC+8. The Alipay SDKs stamp requests with local time: their merchants' clocks are China's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,15 @@ class SdkEnvironment:
                 (folder / "complete").touch()
         return folder / "bin" / "python"
 
-    def call(self, url: str, keys: Mapping[str, str], calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def call(
+        self, url: str, keys: Mapping[str, str], calls: Sequence[Mapping[str, Any]], timezone: str = CHINA
+    ) -> list[dict[str, Any]]:
         """Run the driver once for all `calls`. Each gives {"result": ...} or {"exception": type, "text": str}.
 
-        Raises RuntimeError if the driver itself fails.
+        `timezone` as in TZ. Raises RuntimeError if the driver itself fails.
         """
         python = self.python()
-        # The SDKs stamp requests with the machine's local time: a merchant of Alipay's has its clock in China.
-        environ = {"PATH": os.defpath, "TZ": "Asia/Shanghai", "no_proxy": "*"}
+        environ = {"PATH": os.defpath, "TZ": timezone, "no_proxy": "*"}
         done = subprocess.run(
             [str(python), "-I", "-X", "utf8", str(DRIVERS / self.driver)],
             input=json.dumps({"url": url, "keys": dict(keys), "calls": list(calls)}),

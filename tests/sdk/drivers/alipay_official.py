@@ -16,8 +16,6 @@ from alipay.aop.api.AlipayClientConfig import AlipayClientConfig
 from alipay.aop.api.DefaultAlipayClient import DefaultAlipayClient
 from alipay.aop.api.util import WebUtils
 
-OPERATIONS = ("Precreate", "Pay", "Query", "Refund", "Close")
-
 
 def main() -> None:
     job = json.load(sys.stdin)
