@@ -32,6 +32,8 @@ from paymesh.payments.request import Request
 WINDOW_S = 300
 TAG = "paymesh"
 """Marks the signature meant for this gateway where a request has several (RFC 9421 section 7.2.2)."""
+MAX_COMPONENTS = 32
+"""Bounds the work done for strangers; RFC 9421's longest example has eight."""
 MAX_QUERY_PARAMETERS = 200
 
 _INPUT = "signature-input"
@@ -151,6 +153,8 @@ def read_signature(signature_input: str, signature: str) -> MessageSignature:
         raise SignatureError("the signature is not an inner list and a byte sequence")
     if not spells(signature, value):
         raise SignatureError("the signature is not in canonical base64")
+    if len(items) > MAX_COMPONENTS:
+        raise SignatureError(f"more than {MAX_COMPONENTS} components are covered")
     components = tuple(_component(*item) for item in items)
     if len(set(components)) != len(components):
         raise SignatureError("a component is covered twice")
@@ -258,13 +262,18 @@ def _has_body(request: Request) -> bool:
 
 def signature_base(request: Request, found: MessageSignature) -> bytes:
     """The bytes that are signed (RFC 9421 section 2.5). Raises SignatureError where a component has no one value."""
-    lines = [f"{component.identifier}: {_value(request, component)}" for component in found.components]
+    needs_query = any(component.query_parameter is not None for component in found.components)
+    query = _query_parameters(request.query) if needs_query else {}
+    lines = [f"{component.identifier}: {_value(request, component, query)}" for component in found.components]
     return "\n".join([*lines, f'"@signature-params": {found.parameters_text}']).encode("ascii")
 
 
-def _value(request: Request, component: Component) -> str:
+def _value(request: Request, component: Component, query: Mapping[str, list[str]]) -> str:
     if component.query_parameter is not None:
-        value = _query_parameter(request, component.query_parameter)
+        values = query.get(component.query_parameter, [])
+        if len(values) != 1:
+            raise SignatureError("a query parameter is covered that does not stand exactly once in the query")
+        value = values[0]
     elif component.name in _DERIVED:
         value = _DERIVED[component.name](request)
     else:
@@ -286,16 +295,16 @@ def _header(request: Request, name: str) -> str:
     return ", ".join(value.strip(" \t") for value in values)
 
 
-def _query_parameter(request: Request, name: str) -> str:
-    """The value, decoded and encoded again (RFC 9421 section 2.2.8)."""
+def _query_parameters(query: str) -> Mapping[str, list[str]]:
+    """Every value by its parameter's name, decoded and encoded again (RFC 9421 section 2.2.8)."""
     try:
-        pairs = parse_qsl(request.query, keep_blank_values=True, max_num_fields=MAX_QUERY_PARAMETERS)
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_QUERY_PARAMETERS)
     except ValueError:
         raise SignatureError(f"more than {MAX_QUERY_PARAMETERS} query parameters") from None
-    values = [value for key, value in pairs if _percent_encode(key) == name]
-    if len(values) != 1:
-        raise SignatureError("a query parameter is covered that does not stand exactly once in the query")
-    return _percent_encode(values[0])
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(_percent_encode(name), []).append(_percent_encode(value))
+    return found
 
 
 def _percent_encode(text: str) -> str:

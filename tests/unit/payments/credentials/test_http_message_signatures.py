@@ -24,6 +24,7 @@ from paymesh.payments.credentials.authenticate import authenticate
 from paymesh.payments.credentials.claim import Asked, Authenticated, Claim
 from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.credentials.http_message_signatures import (
+    MAX_COMPONENTS,
     MAX_QUERY_PARAMETERS,
     WINDOW_S,
     HttpMessageSignatures,
@@ -662,6 +663,66 @@ async def test_no_change_of_signature_input_passes(merchant: Merchant, ask: Ask,
     value = sent.headers["signature-input"][0]
     assert value.count(old) == 1, value
     assert refused(await ask(with_headers(sent, {"signature-input": value.replace(old, new)})))
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ("component twice", "a component is covered twice"),
+        ("component in upper case", "a header's name in lower case"),
+        ("component as token", "a component's name is not a string"),
+        ("derived component of responses", "neither derived of a request"),
+        ("derived component nobody knows", "neither derived of a request"),
+        ("the parameters as component", "neither derived of a request"),
+        ("pseudo header", "neither derived of a request"),
+        ("header nobody sent", "that the request does not have"),
+        ("created removed", "no created"),
+        ("created a string", "created is no Unix time"),
+        ("created a decimal", "created is no Unix time"),
+        ("created a date", "created is no Unix time"),
+        ("created a boolean", "created is no Unix time"),
+        ("created negative", "created is no Unix time"),
+        ("created too far", "created is no Unix time"),
+        ("created twice", "each key stands once"),
+        ("expires a string", "expires is no Unix time"),
+        ("nonce removed", "no nonce"),
+        ("nonce empty", "no nonce"),
+        ("nonce a token", "no nonce"),
+        ("nonce too long", "nonce is too long"),
+        ("keyid removed", "no keyid"),
+        ("keyid twice", "each key stands once"),
+        ("keyid bytes", "no keyid"),
+        ("alg of the transport", "alg is no algorithm"),
+        ("alg of another scheme", "alg is no algorithm"),
+        ("alg none", "alg is no algorithm"),
+        ("alg a token", "alg is no algorithm"),
+        ("alg a boolean", "alg is no algorithm"),
+        ("tag a token", "a tag is not a string"),
+        ("another label", "the same labels"),
+        ("a label without signature", "the same labels"),
+        ("the same label before", "each key stands once"),
+        ("very long", "too long"),
+    ],
+)
+def test_refused_before_any_key_is_asked(merchant: Merchant, change: str, detail: str) -> None:
+    """Not left to the signature: a sender that signs such a message itself is refused as well."""
+    sent = merchant.sign(payment())
+    text = sent.headers["signature-input"][0].replace(*INPUT_CHANGES[change])
+    assert refused(SCHEME.read(with_headers(sent, {"signature-input": text}), None), detail)  # type: ignore[arg-type]
+
+
+def test_no_more_components_than_a_request_has(merchant: Merchant) -> None:
+    sent = merchant.sign(payment())
+    many = " ".join(f'"x{number}"' for number in range(MAX_COMPONENTS))
+    text = sent.headers["signature-input"][0].replace('"@method"', f'"@method" {many}')
+    result = SCHEME.read(with_headers(sent, {"signature-input": text}), None)  # type: ignore[arg-type]
+    assert refused(result, f"more than {MAX_COMPONENTS} components")
+
+
+def test_a_very_long_signature_is_not_read(merchant: Merchant) -> None:
+    sent = merchant.sign(payment())
+    text = f"sig1=:{'A' * 4096}:"
+    assert refused(SCHEME.read(with_headers(sent, {"signature": text}), None), "too long")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("header", ["signature-input", "signature", "content-digest"])
