@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from paymesh.payments.credentials.authenticated import Authenticated
+from paymesh.payments.users.user import User
+
+from paymesh.payments.credentials.claim import Authenticated
 from paymesh.payments.denial import Denial
 from paymesh.payments.fields import OrderFacts
 from paymesh.payments.policy.compiled import Channel, Policy, Route
@@ -27,6 +29,12 @@ class CheckContext:
     facts: OrderFacts = field(default=OrderFacts(), repr=False)
     channel: Channel | None = None
     """The channel that takes the payment; pay routes only."""
+    user: User | None = None
+    """The person, where the route asks a user provider."""
+    order_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Under which names this attempt stands in the order store; whoever sees its end closes them."""
+    order_matched: bool = False
+    """A notification's order was found here, and agrees."""
     why: str = ""
     """What the last step has to say for itself; names and counts, never values."""
 

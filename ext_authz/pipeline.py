@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ext_authz.check_context import CheckContext, Decision, Step, StepRecord
 from ext_authz.steps.channel import ChannelStep
 from ext_authz.steps.credential import CredentialStep
 from ext_authz.steps.fields import FieldsStep
 from ext_authz.steps.limits import LimitsStep
+from ext_authz.steps.order import OrderStep
+from ext_authz.steps.permission import PermissionStep
 from ext_authz.steps.replay import ReplayStep
 from ext_authz.steps.route import RouteStep
+from paymesh.payments.credentials.claim import KeyDirectory
+from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.denial import Denial, Reason, Unavailable
-from paymesh.payments.nonces import NonceStore
-from paymesh.payments.token_bucket import BucketStore
+from paymesh.payments.nonces import InProcessNonces, NonceStore
+from paymesh.payments.orders import InProcessOrders, OrderStore
+from paymesh.payments.token_bucket import BucketStore, InProcessBuckets
 from paymesh.server.logs import error_place
 
 _LOG = logging.getLogger(__name__)
 
 
-def build_pipeline(nonces: NonceStore, buckets: BucketStore) -> tuple[Step, ...]:
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the steps ask beside the policy."""
+
+    directory: KeyDirectory
+    nonces: NonceStore
+    orders: OrderStore
+    buckets: BucketStore
+
+
+def in_process_stores() -> Stores:
+    """Fresh ones in this process's memory: no nonce was ever seen, no order begun, and every bucket is full."""
+    return Stores(PolicyKeys(), InProcessNonces(), InProcessOrders(), InProcessBuckets())
+
+
+def build_pipeline(stores: Stores) -> tuple[Step, ...]:
     """The steps in their order. Each comment says why it stands there."""
     return (
         RouteStep(),  # everything else depends on what the route asks for
-        CredentialStep(),  # before any work that a stranger could make us do
-        ReplayStep(nonces),  # after the signature: only genuine nonces are stored
-        LimitsStep(buckets),  # after replay: a replayed request must not use up the merchant's tokens
+        CredentialStep(stores.directory),  # before any work that a stranger could make us do
+        PermissionStep(),  # verified parameters say which operation it is; the rest judges that one
+        ReplayStep(stores.nonces),  # after the signature: only genuine nonces are stored
+        LimitsStep(stores.buckets),  # after replay: a replayed request must not use up the merchant's tokens
         FieldsStep(),  # after the limits: parsing is the dearest work left
         ChannelStep(),  # needs the fields
+        OrderStep(stores.orders),  # last: it records an attempt, and nothing may refuse it after that
     )
 
 

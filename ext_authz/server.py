@@ -7,15 +7,15 @@ import time
 from collections.abc import Sequence
 
 import grpc
+from envoy.service.accesslog.v3 import als_pb2_grpc
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from ext_authz.access_log import AccessLog
 from ext_authz.check_context import CheckContext, Decision, Step
-from ext_authz.pipeline import build_pipeline, decide
+from ext_authz.pipeline import build_pipeline, decide, in_process_stores
 from ext_authz.wire import read_request, write_response
-from paymesh.payments.nonces import InProcessNonces
 from paymesh.payments.policy.source import PolicySource
-from paymesh.payments.token_bucket import InProcessBuckets
 from paymesh.server.policy_service import run_policy_service
 from paymesh.server.service import ServiceRuntime
 from paymesh.server.trace import parse_traceparent, set_trace
@@ -93,9 +93,10 @@ def _log_decision(decision: Decision, elapsed_s: float) -> None:
 
 
 def _register(runtime: ServiceRuntime, source: PolicySource) -> None:
-    steps = build_pipeline(InProcessNonces(), InProcessBuckets())
-    servicer = Authorization(source, steps, Metrics(runtime.metrics))
+    stores = in_process_stores()
+    servicer = Authorization(source, build_pipeline(stores), Metrics(runtime.metrics))
     external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
+    als_pb2_grpc.add_AccessLogServiceServicer_to_server(AccessLog(stores.orders, runtime.metrics), runtime.server)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

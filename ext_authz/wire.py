@@ -11,9 +11,10 @@ from google.rpc import code_pb2, status_pb2
 
 from ext_authz.check_context import Decision
 from paymesh.payments import internal_names as names
+from paymesh.payments.denial import Denial
 from paymesh.payments.policy.compiled import Route, Service
-from paymesh.payments.refusals import protocol_of, write_refusal
-from paymesh.payments.request import Request
+from paymesh.payments.refusals import Addressee, Refusal, known_method, protocol_of, write_refusal
+from paymesh.payments.request import Peer, Request
 from paymesh.payments.split import split_value
 
 
@@ -30,7 +31,15 @@ def read_request(message: external_auth_pb2.CheckRequest) -> Request:
         request_id=next(iter(headers.get("x-request-id", ())), http.id),
         route_name=attributes.context_extensions.get(names.ROUTE_EXTENSION),
         client_address=attributes.source.address.socket_address.address,
+        scheme=http.scheme,
+        authority=http.host,
+        peer=_peer(attributes.source),
     )
+
+
+def _peer(source: attribute_context_pb2.AttributeContext.Peer) -> Peer | None:
+    """The client's certificate. Envoy names a principal only where the handshake gave it one."""
+    return Peer(source.principal, source.certificate) if source.certificate else None
 
 
 def _headers(http: attribute_context_pb2.AttributeContext.HttpRequest) -> Mapping[str, tuple[str, ...]]:
@@ -51,14 +60,26 @@ def write_response(decision: Decision, trace_parent: str | None) -> external_aut
         response.status.CopyFrom(status_pb2.Status(code=code_pb2.OK))
         response.ok_response.headers.extend(_header(*pair) for pair in upstream_headers(decision))
         return response
-    request, route = decision.context.request, decision.context.route
-    refusal = write_refusal(decision.denial, protocol_of(route, request.path), request.request_id)
+    refusal = refuse(decision, decision.denial)
     response.status.CopyFrom(status_pb2.Status(code=code_pb2.PERMISSION_DENIED))
     denied = response.denied_response
     denied.status.CopyFrom(http_status_pb2.HttpStatus(code=refusal.status))
     denied.headers.extend(_header(*pair) for pair in refusal.headers)
     denied.body = refusal.body.decode()
     return response
+
+
+def refuse(decision: Decision, denial: Denial) -> Refusal:
+    """The refusal as the caller's SDK reads it."""
+    context = decision.context
+    verified = {} if context.caller is None else context.caller.parameters
+    addressee = Addressee(
+        protocol=protocol_of(context.route, context.request.path),
+        request_id=context.request.request_id,
+        signers=context.policy.signers,
+        alipay_method=known_method(context.route, context.request, verified),
+    )
+    return write_refusal(denial, addressee)
 
 
 def upstream_headers(decision: Decision) -> list[tuple[str, str]]:
@@ -73,6 +94,12 @@ def upstream_headers(decision: Decision) -> list[tuple[str, str]]:
     ]
     if merchant is not None:
         headers.append((names.MERCHANT_HEADER, merchant))
+    if route.signed_parameters:
+        headers.append((names.ROUTE_HEADER, route.name))
+    if context.user is not None:
+        headers.append((names.USER_HEADER, context.user.header_value))
+    if context.order_matched:
+        headers.append((names.ORDER_HEADER, "matched"))
     if context.channel is not None:
         headers.append((names.CHANNEL_HEADER, context.channel.name))
     if context.replayed:
@@ -98,6 +125,7 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_SCHEME: None if context.caller is None else str(context.caller.scheme),
         names.META_CHANNEL: None if context.channel is None else context.channel.name,
         names.META_REASON: None if decision.denial is None else str(decision.denial.reason),
+        names.META_ORDER_KEYS: "\n".join(context.order_keys) or None,
         names.META_TRACE_PARENT: trace_parent,
     }
     return {key: value for key, value in found.items() if value is not None}

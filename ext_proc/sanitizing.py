@@ -8,7 +8,7 @@ from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.internal_names import DECISION_ALLOW
 from paymesh.payments.json_body import BodyError, JsonLimits
 from paymesh.payments.policy.compiled import Policy, Protocol, Route
-from paymesh.payments.refusals import write_refusal
+from paymesh.payments.refusals import Addressee, write_refusal
 from paymesh.payments.sanitize import sanitize_json
 from paymesh.server.logs import describe_error
 
@@ -44,4 +44,5 @@ def _unavailable(checked: Checked | None, route: Route | None, why: str, record:
     record.not_sanitized(checked, why)
     protocol = Protocol.PAYMESH if route is None else route.protocol
     request_id = "" if checked is None else checked.request_id
-    return Answer(write_refusal(Denial(Reason.UNAVAILABLE, why), protocol, request_id))
+    # Only routes of plain JSON bodies are sanitised: no protocol among them has signed refusals.
+    return Answer(write_refusal(Denial(Reason.UNAVAILABLE, why), Addressee(protocol, request_id, signers={})))

@@ -1,12 +1,16 @@
-"""Owns Envoy's access log: one JSON line a request, without queries, bodies or credentials."""
+"""Owns Envoy's access logs: one JSON line a request, without queries, bodies or credentials; and to ext_authz, by gRPC,
+the end of every request that began an order."""
 
 from __future__ import annotations
 
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.access_loggers.file import v3 as file_log
+from envoy_data_plane.envoy.extensions.access_loggers.grpc import v3 as grpc_log
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any, Struct
 
+from control_plane.resources.names import EXT_AUTHZ_CLUSTER
 from paymesh.payments import internal_names as names
 
 
@@ -34,6 +38,32 @@ FIELDS = {
     "outcome": f"%DYNAMIC_METADATA({names.OUTCOME_NAMESPACE}:{names.META_OUTCOME})%",
 }
 """The route's name stands for the path: a path may hold an order number, and its query personal data."""
+
+
+def attempts_log() -> accesslog.AccessLog:
+    """Tells ext_authz at once when an attempt is over: until then its repeats are refused with 409."""
+    config = grpc_log.HttpGrpcAccessLogConfig(
+        common_config=grpc_log.CommonGrpcAccessLogConfig(
+            log_name="paymesh.attempts",
+            grpc_service=core.GrpcService(envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXT_AUTHZ_CLUSTER)),
+            transport_api_version=core.ApiVersion.V3,
+            # An entry waits up to a second for others otherwise.
+            buffer_size_bytes=0,
+        )
+    )
+    began = accesslog.MetadataFilter(
+        matcher=matcher.MetadataMatcher(
+            filter=names.AUTHZ_FILTER,
+            path=[matcher.MetadataMatcherPathSegment(key=names.META_ORDER_KEYS)],
+            value=matcher.ValueMatcher(present_match=True),
+        ),
+        match_if_key_not_found=False,
+    )
+    return accesslog.AccessLog(
+        name="envoy.access_loggers.http_grpc",
+        filter=accesslog.AccessLogFilter(metadata_filter=began),
+        typed_config=Any.pack(config),
+    )
 
 
 def access_log(path: str) -> accesslog.AccessLog:

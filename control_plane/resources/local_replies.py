@@ -6,9 +6,9 @@ seen a payment, nobody may say that it failed: the answer is "unknown, query the
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
 from envoy_data_plane.envoy.config.core import v3 as core
@@ -19,6 +19,8 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from control_plane.resources.matching import path_and_query_regex
 from paymesh.payments import internal_names as names
 from paymesh.payments.policy.compiled import Policy, Protocol, Route
+from paymesh.payments.refusals import Addressee, Words, write_words
+from paymesh.payments.signers import Signer
 
 MAYBE_SEEN_FLAGS = ("UT", "UC", "UR", "LR", "UPE", "UMSDR", "SI", "DT")
 """Response flags under which the upstream may have read the request: time-outs, resets and broken answers."""
@@ -27,59 +29,123 @@ _UNDECIDED_FLAG = "UAEX"
 """ext_authz gave no usable answer (503), or one that Envoy refuses (500): nothing was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
+class _Answer(NamedTuple):
+    """What one of Envoy's own answers says, in every vocabulary."""
+
     reason: str
-    wechat_code: str
-    message: str
+    words: Words
     retry_after: bool = False
 
 
-_BY_STATUS = {
-    400: _Words("request_malformed", "PARAM_ERROR", "the request is not acceptable HTTP, or its path not canonical"),
-    404: _Words("route_unknown", "RESOURCE_NOT_EXISTS", "no such endpoint"),
-    408: _Words("request_malformed", "PARAM_ERROR", "the request did not arrive in time"),
-    413: _Words("body_too_large", "PARAM_ERROR", "the body is too large"),
-    429: _Words("rate_limited", "FREQUENCY_LIMITED", "too many requests; retry later", retry_after=True),
-    431: _Words("request_malformed", "PARAM_ERROR", "the headers are too large"),
-}
-_CLIENT_ERROR = _Words("request_malformed", "PARAM_ERROR", "the request is not acceptable here")
-_OTHERWISE = _Words("unavailable", "SYSTEM_ERROR", "not processed: the gateway cannot serve this now; retry later")
-_UNKNOWN = _Words("outcome_unknown", "SYSTEM_ERROR", "the outcome is unknown: query the order before trying again")
+def _malformed(status: int, message: str) -> _Answer:
+    return _Answer("request_malformed", Words(status, "PARAM_ERROR", "40002", "isv.invalid-parameter", "10", message))
 
-REASONS = frozenset(words.reason for words in (*_BY_STATUS.values(), _CLIENT_ERROR, _OTHERWISE, _UNKNOWN))
+
+_BY_STATUS = {
+    400: _malformed(400, "the request is not acceptable HTTP, or its path not canonical"),
+    404: _Answer(
+        "route_unknown", Words(404, "RESOURCE_NOT_EXISTS", "40002", "isv.invalid-method", "10", "no such endpoint")
+    ),
+    408: _malformed(408, "the request did not arrive in time"),
+    413: _Answer(
+        "body_too_large", Words(413, "PARAM_ERROR", "40002", "isv.invalid-parameter", "10", "the body is too large")
+    ),
+    429: _Answer(
+        "rate_limited",
+        Words(429, "FREQUENCY_LIMITED", "40005", "isv.app-call-limited", "02", "too many requests; retry later"),
+        retry_after=True,
+    ),
+    431: _malformed(431, "the headers are too large"),
+}
+_CLIENT_ERROR = _malformed(400, "the request is not acceptable here")
+_OTHERWISE = _Answer(
+    "unavailable",
+    Words(
+        503,
+        "SYSTEM_ERROR",
+        "20000",
+        "isp.unknow-error",
+        "02",
+        "not processed: the gateway cannot serve this now; retry later",
+    ),
+)
+_UNKNOWN = _Answer(
+    "outcome_unknown",
+    Words(
+        504,
+        "SYSTEM_ERROR",
+        "20000",
+        "aop.ACQ.SYSTEM_ERROR",
+        "04",
+        "the outcome is unknown: query the order before trying again",
+    ),
+)
+
+REASONS = frozenset(answer.reason for answer in (*_BY_STATUS.values(), _CLIENT_ERROR, _OTHERWISE, _UNKNOWN))
 """Every `x-pay-reason` that Envoy's own answers have."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Speaker:
+    """One protocol's way of saying them, on the paths of its routes."""
+
+    protocol: Protocol
+    signers: Mapping[Protocol, Signer]
+
+    def mapper(
+        self, filters: list[accesslog.AccessLogFilter], answer: _Answer, answered: int | None = None
+    ) -> hcm.ResponseMapper:
+        """`answered`: the status to send; None: Envoy's own, where the protocol does not fix one."""
+        to = Addressee(self.protocol, "%REQ(X-REQUEST-ID)%", self.signers)
+        refusal = write_words(answer.words, answer.reason, answer.words.message, to)
+        content_type, *headers = refusal.headers
+        if answer.retry_after:
+            headers.append(("retry-after", "1"))
+        joined = accesslog.AccessLogFilter(and_filter=accesslog.AndFilter(filters=filters))
+        return hcm.ResponseMapper(
+            filter=filters[0] if len(filters) == 1 else joined,
+            status_code=refusal.status if refusal.status != answer.words.status else answered,
+            body_format_override=core.SubstitutionFormatString(
+                text_format_source=core.DataSource(inline_string=refusal.body.decode().replace("%", "%%")),
+                content_type=content_type[1],
+            ),
+            headers_to_add=[_header(*pair) for pair in headers],
+        )
 
 
 def local_replies(policy: Policy) -> hcm.LocalReplyConfig:
     """First match wins."""
     mappers = [_refused_by_ext_authz()]
-    for protocol in (Protocol.WECHAT_V3, Protocol.PAYMESH):
-        spoken = [] if protocol is Protocol.PAYMESH else [_path(_paths(policy.routes, protocol))]
+    present = {route.protocol for route in policy.routes}
+    # WeChat's paths go late: they include whatever else begins with /v3/.
+    general = (Protocol.WECHAT_V3, Protocol.PAYMESH)
+    for protocol in (*(one for one in Protocol if one in present and one not in general), *general):
+        speaker = _Speaker(protocol, policy.signers)
+        where = [] if protocol is Protocol.PAYMESH else [_path(_paths(policy.routes, protocol))]
         changing = [route for route in policy.routes if route.protocol is protocol and _may_move_money(route)]
         if changing:
-            mappers += _honest([*spoken, _path(_paths(changing))], protocol)
-        for status, words in _BY_STATUS.items():
-            mappers.append(_mapper([*spoken, _status(status)], words, protocol))
-        mappers.append(_mapper([*spoken, _at_least(500)], _OTHERWISE, protocol))
-        mappers.append(_mapper([*spoken, _at_least(400)], _CLIENT_ERROR, protocol))
+            mappers += _honest([*where, _path(_paths(changing))], speaker)
+        for status, answer in _BY_STATUS.items():
+            mappers.append(speaker.mapper([*where, _status(status)], answer))
+        mappers.append(speaker.mapper([*where, _at_least(500)], _OTHERWISE))
+        mappers.append(speaker.mapper([*where, _at_least(400)], _CLIENT_ERROR))
     return hcm.LocalReplyConfig(mappers=mappers)
 
 
-def _honest(where: list[accesslog.AccessLogFilter], protocol: Protocol) -> list[hcm.ResponseMapper]:
+def _honest(where: list[accesslog.AccessLogFilter], speaker: _Speaker) -> list[hcm.ResponseMapper]:
     """Where money may move, an error is "unknown" unless it is certain that the body never left."""
     return [
-        _mapper([*where, _flags(MAYBE_SEEN_FLAGS)], _UNKNOWN, protocol),
-        _mapper([*where, _flags([_UNDECIDED_FLAG])], _OTHERWISE, protocol),
-        _mapper([*where, _status(503)], _OTHERWISE, protocol),
+        speaker.mapper([*where, _flags(MAYBE_SEEN_FLAGS)], _UNKNOWN),
+        speaker.mapper([*where, _flags([_UNDECIDED_FLAG])], _OTHERWISE),
+        speaker.mapper([*where, _status(503)], _OTHERWISE),
         # A 504 without such a flag is ext_proc's: the body never left, and 504 would say that it may have.
-        _mapper([*where, _status(504)], _OTHERWISE, protocol, answered=503),
-        _mapper([*where, _at_least(500)], _UNKNOWN, protocol),
+        speaker.mapper([*where, _status(504)], _OTHERWISE, answered=503),
+        speaker.mapper([*where, _at_least(500)], _UNKNOWN),
     ]
 
 
 def _may_move_money(route: Route) -> bool:
-    return route.operation in ("pay", "refund", "close")
+    return any(one.operation in ("pay", "refund", "close") for one in (route, *route.variants))
 
 
 def _paths(routes: Iterable[Route], protocol: Protocol | None = None) -> str:
@@ -88,28 +154,6 @@ def _paths(routes: Iterable[Route], protocol: Protocol | None = None) -> str:
     if protocol is Protocol.WECHAT_V3:
         patterns.append("/v3/.*")
     return "|".join(f"(?:{pattern})" for pattern in dict.fromkeys(patterns))
-
-
-def _mapper(
-    filters: list[accesslog.AccessLogFilter], words: _Words, protocol: Protocol, answered: int | None = None
-) -> hcm.ResponseMapper:
-    code = words.wechat_code if protocol is Protocol.WECHAT_V3 else words.reason
-    body = json.dumps({"code": code, "message": words.message})
-    headers = [(names.REASON_HEADER, words.reason), (names.REQUEST_ID_HEADER, "%REQ(X-REQUEST-ID)%")]
-    if words.retry_after:
-        headers.append(("retry-after", "1"))
-    condition = (
-        filters[0] if len(filters) == 1 else accesslog.AccessLogFilter(and_filter=accesslog.AndFilter(filters=filters))
-    )
-    return hcm.ResponseMapper(
-        filter=condition,
-        status_code=answered,
-        body_format_override=core.SubstitutionFormatString(
-            text_format_source=core.DataSource(inline_string=body.replace("%", "%%")),
-            content_type="application/json; charset=utf-8",
-        ),
-        headers_to_add=[_header(*pair) for pair in headers],
-    )
 
 
 def _header(name: str, value: str) -> core.HeaderValueOption:

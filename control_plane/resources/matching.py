@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from envoy_data_plane.envoy.config.route import v3 as route_v3
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
@@ -12,11 +13,12 @@ from paymesh.payments.policy.compiled import PathKind, RouteMatch
 _QUERY = r"(?:\?.*)?"
 
 
-def envoy_match(match: RouteMatch, *, channel: route_v3.HeaderMatcher | None = None) -> route_v3.RouteMatch:
-    """`paymesh.payments.routing` must mean the same; the tests compare the two on generated requests."""
-    headers = [*_methods(match), *(_header(item.name, item.exact) for item in match.headers)]
-    if channel is not None:
-        headers.append(channel)
+def envoy_match(match: RouteMatch, picked: Iterable[route_v3.HeaderMatcher] = ()) -> route_v3.RouteMatch:
+    """`paymesh.payments.routing` must mean the same; the tests compare the two on generated requests.
+
+    `picked`: headers that only ext_authz can have written.
+    """
+    headers = [*_methods(match), *(_header(item.name, item.exact) for item in match.headers), *picked]
     queries = [
         route_v3.QueryParameterMatcher(name=item.name, present_match=True)
         if item.exact is None

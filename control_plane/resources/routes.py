@@ -12,7 +12,7 @@ from envoy_data_plane.google.protobuf import Any
 from control_plane.resources import ext_authz_filter, ext_proc_filters
 from control_plane.resources.matching import envoy_match, exact_header
 from control_plane.resources.names import ROUTE_CONFIGURATION, version_cluster
-from paymesh.payments.internal_names import CHANNEL_HEADER, REQUEST_ID_HEADER, SPLIT_HEADER
+from paymesh.payments.internal_names import CHANNEL_HEADER, REQUEST_ID_HEADER, ROUTE_HEADER, SPLIT_HEADER
 from paymesh.payments.policy.compiled import Channel, Policy, Route
 
 Weights = Mapping[str, Mapping[str, int]]
@@ -40,28 +40,51 @@ def build_routes(policy: Policy, weights: Weights) -> dict[str, bytes]:
 
 
 def _expand(route: Route, weights: Weights) -> list[route_v3.Route]:
-    """A pay route becomes one route a channel, and last a direct 503: what has no channel reaches no service."""
+    """A pay route becomes one route a channel, an entry route one a variant, and both end with a direct 503.
+
+    What no decision picked reaches no service. The last one is also what matches before ext_authz has decided, so it
+    has every filter that one of the others needs: Envoy adds none later.
+    """
     filters = {**ext_authz_filter.per_route(route), **ext_proc_filters.per_route(route)}
+    if route.variants:
+        return [
+            *(item for variant in route.variants for item in _variant(variant, weights, filters)),
+            _closed(route, filters),
+        ]
     if not route.is_pay:
-        assert route.service is not None  # refused at load
-        return [_forward(route, route.name, route.service, None, weights, filters)]
-    chosen = [
-        _forward(route, f"{route.name}/{channel.name}", channel.service, channel, weights, filters)
-        for channel in route.channels
-    ]
-    last = route_v3.Route(
+        return [_forward(route, route.name, None, weights, filters)]
+    return [*_by_channel(route, weights, filters), _closed(route, filters)]
+
+
+def _variant(variant: Route, weights: Weights, filters: dict[str, Any]) -> list[route_v3.Route]:
+    return (
+        _by_channel(variant, weights, filters)
+        if variant.is_pay
+        else [_forward(variant, variant.name, None, weights, filters)]
+    )
+
+
+def _by_channel(route: Route, weights: Weights, filters: dict[str, Any]) -> list[route_v3.Route]:
+    return [_forward(route, f"{route.name}/{channel.name}", channel, weights, filters) for channel in route.channels]
+
+
+def _closed(route: Route, filters: dict[str, Any]) -> route_v3.Route:
+    return route_v3.Route(
         name=route.name,
         match=envoy_match(route.match),
         direct_response=route_v3.DirectResponseAction(status=503),
         typed_per_filter_config=filters,
     )
-    return [*chosen, last]
 
 
 def _forward(
-    route: Route, name: str, service: str, channel: Channel | None, weights: Weights, filters: dict[str, Any]
+    route: Route, name: str, channel: Channel | None, weights: Weights, filters: dict[str, Any]
 ) -> route_v3.Route:
-    picked = None if channel is None else exact_header(CHANNEL_HEADER, channel.name)
+    service = route.service if channel is None else channel.service
+    assert service is not None  # refused at load
+    picked = [] if channel is None else [exact_header(CHANNEL_HEADER, channel.name)]
+    if route.signed_parameters:
+        picked.append(exact_header(ROUTE_HEADER, route.name))
     action = route_v3.RouteAction(
         weighted_clusters=_split(service, weights[service]),
         # Sticky: the same merchant hashes to the same version as long as the order of the clusters stays.
@@ -72,7 +95,7 @@ def _forward(
         # No retry_policy, here or above: a payment is never sent twice.
     )
     return route_v3.Route(
-        name=name, match=envoy_match(route.match, channel=picked), route=action, typed_per_filter_config=filters
+        name=name, match=envoy_match(route.match, picked), route=action, typed_per_filter_config=filters
     )
 
 

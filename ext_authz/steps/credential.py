@@ -5,28 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ext_authz.check_context import CheckContext
-from paymesh.payments.credentials.authenticated import invalid
+from paymesh.payments.credentials.authenticate import authenticate
+from paymesh.payments.credentials.claim import Asked, KeyDirectory, invalid
 from paymesh.payments.credentials.schemes import SCHEMES
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.request import RepeatedHeader
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialStep:
+    directory: KeyDirectory
     name: str = "credential"
 
     async def __call__(self, context: CheckContext) -> CheckContext | Denial:
-        route = context.route
+        route, request = context.route, context.request
         assert route is not None
         if not route.schemes:
             return replace(context, why="the route is open")
-        scheme = next((SCHEMES[name] for name in route.schemes if SCHEMES[name].recognises(context.request)), None)
+        if len(request.headers.get("authorization", ())) > 1:
+            # Whatever the scheme: one service behind us would read the first, another the last.
+            return invalid("header authorization came more than once")
+        scheme = next((SCHEMES[name] for name in route.schemes if SCHEMES[name].recognises(request)), None)
         if scheme is None:
             return Denial(Reason.CREDENTIAL_MISSING, f"none of {', '.join(route.schemes)} in the request")
-        try:
-            caller = scheme.verify(context.request, route, context.policy)
-        except RepeatedHeader as repeated:
-            return invalid(f"header {repeated} came more than once")
+        asked = Asked(request, route, context.policy, self.directory, context.now_s)
+        caller = await authenticate(scheme, asked)
         if isinstance(caller, Denial):
             return replace(caller, detail=f"{scheme.scheme}: {caller.detail}")
         return replace(context, caller=caller, why=f"{caller.merchant.id} by {caller.scheme} key {caller.key_id}")

@@ -1,4 +1,7 @@
-"""Owns the body: one reading of it, refused where another parser could read another payment, and the facts in it."""
+"""Owns the body: one reading of it, refused where another parser could read another payment, and the facts in it.
+
+What the message says of itself must be the caller's own: another merchant's number or app id is refused.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from dataclasses import dataclass, replace
 
 from ext_authz.check_context import CheckContext
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.fields import OrderFacts, notice_facts, read_facts
+from paymesh.payments.fields import OrderFacts, read_facts
 from paymesh.payments.json_body import BodyError, BodyErrorKind, JsonLimits, parse_json
-from paymesh.payments.policy.compiled import Fields, Route
+from paymesh.payments.permission import in_its_own_name
+from paymesh.payments.policy.compiled import Fields, Protocol, Route
 from paymesh.payments.request import Request
 
 _NOTHING = Fields()
@@ -28,30 +32,46 @@ class FieldsStep:
         encoding = request.headers.get("content-encoding", ())
         if request.body and any(value.strip().lower() != "identity" for value in encoding):
             return Denial(Reason.CONTENT_UNSUPPORTED, "the body has a content-encoding")
-        if context.caller is not None and context.caller.notice is not None:
-            facts = notice_facts(context.caller.notice)
-        elif reads_body(route, request):
-            facts = _read_body(request, route)
+        caller = context.caller
+        document = None if caller is None else caller.document
+        if document is None and reads_body(route, request):
+            document = _read_body(request, route)
+            if isinstance(document, Denial):
+                return document
+        if document is None and route.fields == _NOTHING:
+            facts, read = OrderFacts(), False
         else:
+            found_facts = read_facts(route.fields, document)
+            if isinstance(found_facts, Denial):
+                return found_facts
+            facts, read = found_facts, True
+        if caller is not None:
+            foreign = in_its_own_name(caller, route.protocol, document, request.query, facts.app_id)
+            if foreign is not None:
+                return foreign
+        if not read:
             return replace(context, why="the body is not read")
-        if isinstance(facts, Denial):
-            return facts
         found = [name for name in ("order_no", "money", "product") if getattr(facts, name) is not None]
         return replace(context, facts=facts, why=f"found {', '.join(found) or 'nothing to decide on'}")
 
 
 def reads_body(route: Route, request: Request) -> bool:
-    """A route reads its JSON when it decides on it or changes it; an empty body is read only where facts are needed."""
-    return route.fields != _NOTHING or (bool(route.sanitize_request) and bool(request.body))
+    """A route reads its JSON when it decides on it or changes it; an empty body is read only where facts are needed.
+
+    A provider's message is read as well: it may name a merchant or an app in which it does not speak.
+    """
+    if route.fields != _NOTHING:
+        return True
+    return bool(request.body) and (bool(route.sanitize_request) or route.protocol is Protocol.WECHAT_V3)
 
 
-def _read_body(request: Request, route: Route) -> OrderFacts | Denial:
+def _read_body(request: Request, route: Route) -> object:
+    """The JSON value of the body, or a Denial."""
     content_type = ",".join(request.headers.get("content-type", ()))
     if content_type.partition(";")[0].strip().lower() != "application/json":
         return Denial(Reason.CONTENT_UNSUPPORTED, "the content-type is not application/json")
     try:
         # Envoy enforces the route's limit too, where the control plane wrote its configuration.
-        document = parse_json(request.body, JsonLimits(max_bytes=route.max_body_bytes), object_only=True)
+        return parse_json(request.body, JsonLimits(max_bytes=route.max_body_bytes), object_only=True).value
     except BodyError as error:
         return Denial(_REASONS.get(error.kind, Reason.BODY_MALFORMED), str(error))
-    return read_facts(route.fields, document.value)

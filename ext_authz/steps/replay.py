@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ext_authz.check_context import CheckContext
-from paymesh.payments.credentials.authenticated import OnRepeat
+from paymesh.payments.credentials.claim import OnRepeat
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.nonces import NonceStore
 
@@ -22,10 +22,15 @@ class ReplayStep:
         caller = context.caller
         if caller is None:
             return replace(context, why="nothing signed")
+        if caller.timestamp_s is None:
+            return replace(context, why=f"{caller.scheme} has no timestamp")
         age_s = context.now_s - caller.timestamp_s
         if abs(age_s) > caller.window_s:
             where = "in the past" if age_s > 0 else "in the future"
             return Denial(Reason.TIMESTAMP_EXPIRED, f"{abs(age_s)} s {where}; {caller.window_s} s are allowed")
+        if caller.nonce is None:
+            # Seconds are too coarse to tell two equal queries apart; equal payments meet in the order step.
+            return replace(context, why=f"{age_s} s old; {caller.scheme} has no nonce")
         # Kept until the timestamp itself is refused, however far in the future it was.
         expires_at_s = caller.timestamp_s + caller.window_s
         if await self.nonces.add(caller.nonce, expires_at_s, context.now_s):

@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ext_authz.check_context import CheckContext, Decision
-from ext_authz.pipeline import build_pipeline, decide
+from ext_authz.pipeline import build_pipeline, decide, in_process_stores
+from ext_authz.wire import refuse
 from paymesh.cli.http_file import NotAnHttpRequest, read_http_file
-from paymesh.payments.nonces import InProcessNonces
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.policy.problems import PolicyErrors
-from paymesh.payments.refusals import protocol_of, write_refusal
-from paymesh.payments.token_bucket import InProcessBuckets
 
 if TYPE_CHECKING:
     from paymesh.cli.verbs import Verbs
@@ -106,8 +104,7 @@ def _explain_file(file: Path, policy_paths: Iterable[Path], at: int | None) -> i
     except (PolicyErrors, NotAnHttpRequest, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    # Fresh stores: offline, no nonce was ever seen and every bucket is full.
-    steps = build_pipeline(InProcessNonces(), InProcessBuckets())
+    steps = build_pipeline(in_process_stores())
     context = CheckContext(
         request=request,
         policy=policy,
@@ -128,6 +125,5 @@ def _print_offline(file: Path, decision: Decision) -> None:
         assert route is not None
         print("  " + _line("=", "allow", f"as {caller.merchant.id}" if caller else "as nobody in particular"))
         return
-    protocol = protocol_of(decision.context.route, decision.context.request.path)
-    refusal = write_refusal(decision.denial, protocol, decision.context.request.request_id)
+    refusal = refuse(decision, decision.denial)
     print("  " + _line("=", "deny", f"{refusal.status} {refusal.body.decode()}"))

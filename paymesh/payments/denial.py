@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 
@@ -13,8 +14,24 @@ class Reason(enum.StrEnum):
     CREDENTIAL_MISSING = "credential_missing"
     CREDENTIAL_INVALID = "credential_invalid"
     """Unknown caller, unknown key and wrong signature alike: the caller never learns which; the log does."""
+    CREDENTIAL_UNSUPPORTED = "credential_unsupported"
+    """An algorithm that the protocol knows and this gateway does not verify."""
+    NOT_PERMITTED = "not_permitted"
+    """Known, and not allowed: route, operation, scope, or somebody else's app id or merchant number."""
+    USER_MISSING = "user_missing"
+    USER_INVALID = "user_invalid"
     TIMESTAMP_EXPIRED = "timestamp_expired"
     NONCE_REPLAYED = "nonce_replayed"
+    IDEMPOTENCY_KEY_MISSING = "idempotency_key_missing"
+    IDEMPOTENCY_KEY_INVALID = "idempotency_key_invalid"
+    ORDER_IN_PROGRESS = "order_in_progress"
+    """The first attempt is not over yet."""
+    ORDER_CONFLICT = "order_conflict"
+    """The same order number or idempotency key with another payload."""
+    ORDER_UNKNOWN = "order_unknown"
+    """A notification about an order that never passed here."""
+    ORDER_MISMATCH = "order_mismatch"
+    """A notification whose amount, app or seller is not the order's."""
     RATE_LIMITED = "rate_limited"
     BODY_MALFORMED = "body_malformed"
     BODY_DUPLICATE_KEY = "body_duplicate_key"
@@ -35,6 +52,8 @@ class Denial:
     field: str | None = None
     """JSON pointer of the offending field, shown to the caller."""
     retry_after_s: int | None = None
+    hint: str | None = dataclasses.field(default=None, repr=False)
+    """For a sandbox merchant: the string that should have been signed."""
 
 
 class Unavailable(Exception):  # noqa: N818 - the design's word

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.json_body import MISSING, lookup
-from paymesh.payments.money import Money
-from paymesh.payments.policy.compiled import Fields, JsonPointer
+from paymesh.payments.money import Money, alphabetic_code, minor_units_of_decimal, minor_units_of_digits
+from paymesh.payments.policy.compiled import AmountNotation, Fields, JsonPointer
 
 _ORDER_NO = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 _PRODUCT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}", re.ASCII)
@@ -22,6 +21,7 @@ class OrderFacts:
     order_no: str | None = None
     money: Money | None = None
     product: str | None = None
+    app_id: str | None = None
 
 
 def read_facts(fields: Fields, value: object) -> OrderFacts | Denial:
@@ -47,26 +47,37 @@ def read_facts(fields: Fields, value: object) -> OrderFacts | Denial:
         if isinstance(money_or_denial, Denial):
             return money_or_denial
         money = money_or_denial
-    return OrderFacts(order_no, money, product)
+    app_id: str | None = None
+    if fields.app_id is not None:
+        found = lookup(value, fields.app_id)
+        if not isinstance(found, str) or not _ORDER_NO.fullmatch(found):
+            return _field_invalid(fields.app_id, "is not an app id")
+        app_id = found
+    return OrderFacts(order_no, money, product, app_id)
 
 
 def _read_money(fields: Fields, pointer: JsonPointer, value: object) -> Money | Denial:
     currency = MISSING if fields.currency is None else lookup(value, fields.currency)
     if currency is MISSING:
         currency = fields.default_currency
-    amount = lookup(value, pointer)
     if not isinstance(currency, str):
         return _field_invalid(fields.currency or pointer, "is not a currency code")
+    currency = alphabetic_code(currency)
     try:
-        return Money(amount, currency)  # type: ignore[arg-type]  # Money refuses whatever is no int
+        return Money(_minor_units(fields.amount_notation, lookup(value, pointer), currency), currency)
     except ValueError as error:
         wrong = fields.currency if fields.currency is not None and "currency" in str(error) else pointer
         return _field_invalid(wrong, str(error))
 
 
-def notice_facts(notice: Mapping[str, object]) -> OrderFacts | Denial:
-    """The facts of a decrypted WeChat Pay v3 transaction notification."""
-    return read_facts(Fields(order_no=("out_trade_no",)), notice)
+def _minor_units(notation: AmountNotation, amount: object, currency: str) -> int:
+    if notation is AmountNotation.MINOR_UNITS:
+        return amount  # type: ignore[return-value]  # Money refuses whatever is no int
+    if not isinstance(amount, str):
+        raise ValueError("an amount is a text here")  # noqa: TRY004 - one error kind for callers
+    if notation is AmountNotation.MINOR_UNITS_TEXT:
+        return minor_units_of_digits(amount)
+    return minor_units_of_decimal(amount, currency)
 
 
 def _field_invalid(pointer: JsonPointer, why: str) -> Denial:

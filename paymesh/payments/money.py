@@ -25,3 +25,32 @@ class Money:
             raise ValueError(f"an amount is between 1 and {MAX_MINOR_UNITS} minor units")
         if not isinstance(self.currency, str) or not _CURRENCY.fullmatch(self.currency):
             raise ValueError("a currency is an ISO 4217 code of three capital letters")
+
+
+_DECIMAL_TEXT = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,2}))?", re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,14}", re.ASCII)
+_CENTS_IN = frozenset({"CNY", "HKD", "USD", "EUR", "GBP", "AUD", "CAD", "SGD", "CHF", "NZD", "THB", "MOP", "TWD"})
+"""Currencies of two decimals that Alipay settles in (ISO 4217 minor unit 2); another one is refused, never guessed."""
+_NUMERIC_CODES = {"156": "CNY", "344": "HKD", "840": "USD", "978": "EUR", "826": "GBP", "392": "JPY", "446": "MOP"}
+
+
+def minor_units_of_decimal(text: str, currency: str) -> int:
+    """`88.88` yuan as 8888 fen: exact, at most two decimals. Raises ValueError."""
+    match = _DECIMAL_TEXT.fullmatch(text)
+    if match is None:
+        raise ValueError("an amount is a decimal text with at most two decimals")
+    if currency not in _CENTS_IN:
+        raise ValueError("this currency's decimals are not known here")
+    return int(match.group(1)) * 100 + int((match.group(2) or "").ljust(2, "0"))
+
+
+def minor_units_of_digits(text: str) -> int:
+    """Minor units written as digits. Raises ValueError."""
+    if not _DIGITS.fullmatch(text):
+        raise ValueError("an amount is digits of minor units")
+    return int(text)
+
+
+def alphabetic_code(code: str) -> str:
+    """The alphabetic ISO 4217 code of a numeric one, as UnionPay writes it; an alphabetic one stays as it is."""
+    return _NUMERIC_CODES.get(code, code)

@@ -7,6 +7,16 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """The client certificate that Envoy verified in the TLS handshake."""
+
+    principal: str
+    """The first URI SAN (a SPIFFE ID), or what Envoy gives where there is none."""
+    certificate: str = field(default="", repr=False)
+    """PEM, URL-encoded as Envoy gives it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request as Envoy holds it after normalising the path.
 
@@ -21,6 +31,11 @@ class Request:
     route_name: str | None = None
     """From the control plane; None where nobody could say it (Istio's provider)."""
     client_address: str = ""
+    scheme: str = ""
+    """http or https; empty if unknown."""
+    authority: str = ""
+    """Host and port as the client named them; empty if unknown."""
+    peer: Peer | None = None
 
     @property
     def path(self) -> str:

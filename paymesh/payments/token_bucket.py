@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from paymesh.payments.policy.compiled import BucketSize
+from paymesh.payments.policy.callers import BucketSize
 
 _SECOND_NS = 1_000_000_000
 

@@ -116,10 +116,10 @@ async def test_no_secret_and_no_personal_data_in_a_log(world: World, stack: Loca
             assert value not in text, f"{value} in {file.name}"
 
 
-async def test_an_order_that_differs_is_refused_by_the_service_and_told_as_it_is(world: World) -> None:
+async def test_an_order_number_with_another_payload_is_refused(world: World) -> None:
     first = await world.pay(payment(f"{world.run}-differs", "alipay_qr"))
     second = await world.pay({**payment(f"{world.run}-differs", "alipay_qr"), "amount": {"total": 7}})
-    assert (first.status, second.status) == (200, 409)
+    assert (first.status, second.status) == (200, 422)
     assert second.document["code"] == "order_conflict"
 
 

@@ -84,7 +84,7 @@ async def _over_the_limit(world: World) -> str:
 
 
 REFUSALS = (
-    Scenario("forged notification", "401 SIGN_ERROR (credential_invalid), order NOTPAY", _forged_notification),
+    Scenario("forged notification", "401 FAIL (credential_invalid), order NOTPAY", _forged_notification),
     Scenario("body changed after signing", "401 credential_invalid (credential_invalid)", _changed_body),
     Scenario("the same nonce twice", "200, then 401 nonce_replayed (nonce_replayed)", _same_nonce),
     Scenario("expired timestamp", "401 SIGN_ERROR (timestamp_expired)", _expired),

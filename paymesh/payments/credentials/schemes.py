@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from paymesh.payments.credentials.authenticated import CredentialScheme
+from paymesh.payments.credentials.alipay_notification import AlipayNotification
+from paymesh.payments.credentials.alipay_v2 import AlipayV2
+from paymesh.payments.credentials.alipay_v3 import AlipayV3
+from paymesh.payments.credentials.claim import CredentialScheme
 from paymesh.payments.credentials.hmac_sha256 import HmacSha256
+from paymesh.payments.credentials.mtls import Mtls
+from paymesh.payments.credentials.unionpay import Unionpay, UnionpayNotification
 from paymesh.payments.credentials.wechat_v3 import WechatV3
 from paymesh.payments.credentials.wechat_v3_notification import WechatV3Notification
-from paymesh.payments.policy.compiled import Scheme
+from paymesh.payments.policy.callers import Scheme
 
 SCHEMES: Mapping[Scheme, CredentialScheme] = {
-    scheme.scheme: scheme for scheme in (WechatV3(), WechatV3Notification(), HmacSha256())
+    scheme.scheme: scheme
+    for scheme in (
+        WechatV3(),
+        WechatV3Notification(),
+        AlipayV2(),
+        AlipayV3(),
+        AlipayNotification(),
+        Unionpay(),
+        UnionpayNotification(),
+        HmacSha256(),
+        Mtls(),
+    )
 }

@@ -9,20 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from paymesh.payments.credentials.authenticated import (
+from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
     MAX_NONCE_CHARS,
+    Asked,
     Authenticated,
+    Claim,
+    caller_of,
+    decode_base64,
     invalid,
     parse_timestamp,
+    unsupported,
 )
-from paymesh.payments.credentials.rsa_sha256 import verifies
 from paymesh.payments.denial import Denial
-from paymesh.payments.policy.compile import normalize_serial
-from paymesh.payments.policy.compiled import Policy, Route, Scheme
+from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
+from paymesh.payments.policy.compile_credentials import normalize_serial
+from paymesh.payments.policy.compiled import Route
 from paymesh.payments.request import Request
 
 AUTHORIZATION_TYPE = "WECHATPAY2-SHA256-RSA2048"
+SM2_AUTHORIZATION_TYPE = "WECHATPAY2-SM2-WITH-SM3"
 WINDOW_S = 300
 """Skew allowed either way, seconds (protocols.md section 1)."""
 
@@ -36,33 +42,32 @@ class WechatV3:
     def recognises(self, request: Request) -> bool:
         return any(value.startswith("WECHATPAY2-") for value in request.headers.get("authorization", ()))
 
-    def verify(self, request: Request, route: Route, policy: Policy) -> Authenticated | Denial:  # noqa: ARG002
-        fields = parse_authorization(request.header("authorization") or "")
+    def read(self, request: Request, route: Route) -> Claim | Denial:  # noqa: ARG002
+        header = request.header("authorization") or ""
+        if header.startswith(SM2_AUTHORIZATION_TYPE):
+            return unsupported("SM2 signatures are not supported: sign with WECHATPAY2-SHA256-RSA2048")
+        fields = parse_authorization(header)
         if isinstance(fields, str):
             return invalid(fields)
         timestamp, nonce = parse_timestamp(fields["timestamp"]), fields["nonce_str"]
-        if timestamp is None or not 0 < len(nonce) <= MAX_NONCE_CHARS:
-            return invalid("timestamp or nonce_str is not well formed")
-        found = policy.wechat_keys.get((fields["mchid"], normalize_serial(fields["serial_no"])))
-        if found is None:
-            return invalid("unknown mchid or serial_no")
-        merchant, credential = found
-        if not verifies(credential.public_key, fields["signature"], signed_text(request, fields["timestamp"], nonce)):
-            return invalid("signature mismatch")
-        return Authenticated(
-            merchant=merchant,
+        signature = decode_base64(fields["signature"])
+        if timestamp is None or not 0 < len(nonce) <= MAX_NONCE_CHARS or signature is None:
+            return invalid("timestamp, nonce_str or signature is not well formed")
+        head = f"{request.method}\n{request.target}\n{fields['timestamp']}\n{nonce}\n"
+        return Claim(
             scheme=self.scheme,
-            key_id=credential.serial_no,
+            key=KeyRef(KeyKind.WECHAT, f"{fields['mchid']}/{normalize_serial(fields['serial_no'])}"),
+            algorithm=Algorithm.RSA_SHA256,
+            signature=signature,
+            # An empty body keeps its line.
+            signed=head.encode("utf-8", "surrogateescape") + request.body + b"\n",
             timestamp_s=timestamp,
             window_s=WINDOW_S,
-            nonce=f"{self.scheme}:{credential.mchid}:{nonce}",
+            nonce=nonce,
         )
 
-
-def signed_text(request: Request, timestamp: str, nonce: str) -> bytes:
-    """`METHOD\\npath?query\\ntimestamp\\nnonce\\nbody\\n`; an empty body keeps its line."""
-    head = f"{request.method}\n{request.target}\n{timestamp}\n{nonce}\n"
-    return head.encode("utf-8", "surrogateescape") + request.body + b"\n"
+    async def accept(self, claim: Claim, key: CredentialKey, asked: Asked) -> Authenticated | Denial:  # noqa: ARG002
+        return caller_of(claim, key)
 
 
 def parse_authorization(value: str) -> Mapping[str, str] | str:

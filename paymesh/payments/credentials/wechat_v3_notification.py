@@ -14,20 +14,23 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from paymesh.payments.credentials.authenticated import (
+from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
     MAX_NONCE_CHARS,
+    Asked,
     Authenticated,
+    Claim,
     OnRepeat,
+    decode_base64,
     invalid,
     parse_timestamp,
 )
-from paymesh.payments.credentials.rsa_sha256 import verifies
 from paymesh.payments.credentials.wechat_v3 import AUTHORIZATION_TYPE, WINDOW_S
 from paymesh.payments.denial import Denial
-from paymesh.payments.json_body import BodyError, parse_json
-from paymesh.payments.policy.compile import normalize_serial
-from paymesh.payments.policy.compiled import Policy, Route, Scheme
+from paymesh.payments.json_body import BodyError, JsonLimits, parse_json
+from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
+from paymesh.payments.policy.compile_credentials import normalize_serial
+from paymesh.payments.policy.compiled import Route
 from paymesh.payments.request import Request
 from paymesh.payments.secrets import Secret
 
@@ -41,52 +44,75 @@ class WechatV3Notification:
     def recognises(self, request: Request) -> bool:
         return _SIGNATURE in request.headers
 
-    def verify(self, request: Request, route: Route, policy: Policy) -> Authenticated | Denial:
-        keys = policy.notification_keys[route.channels[0].name]
-        signature, stamp = request.header(_SIGNATURE) or "", request.header("wechatpay-timestamp")
+    def read(self, request: Request, route: Route) -> Claim | Denial:
+        header, stamp = request.header(_SIGNATURE) or "", request.header("wechatpay-timestamp")
         nonce, serial = request.header("wechatpay-nonce") or "", request.header("wechatpay-serial") or ""
         timestamp = parse_timestamp(stamp)
-        if timestamp is None or not 0 < len(nonce) <= MAX_NONCE_CHARS or len(signature) > MAX_CREDENTIAL_CHARS:
+        if timestamp is None or not 0 < len(nonce) <= MAX_NONCE_CHARS or len(header) > MAX_CREDENTIAL_CHARS:
             return invalid("Wechatpay-Timestamp, -Nonce or -Signature is not well formed")
         # Absent in old integrations, where only this algorithm exists; anything else is another algorithm.
         if request.header("wechatpay-signature-type") not in (None, AUTHORIZATION_TYPE):
             return invalid("Wechatpay-Signature-Type is not supported")
-        key = keys.platform_keys.get(normalize_serial(serial))
-        if key is None:
-            return invalid("unknown Wechatpay-Serial")
-        message = f"{stamp}\n{nonce}\n".encode("utf-8", "surrogateescape") + request.body + b"\n"
-        if not verifies(key, signature, message):
-            return invalid("signature mismatch")
-        notice = decrypt_resource(request.body, keys.apiv3_key)
+        signature = decode_base64(header)
+        if signature is None:
+            return invalid("Wechatpay-Signature is not base64")
+        channel = route.channels[0].name
+        return Claim(
+            scheme=self.scheme,
+            key=KeyRef(KeyKind.PROVIDER, f"{channel}/{normalize_serial(serial)}"),
+            algorithm=Algorithm.RSA_SHA256,
+            signature=signature,
+            signed=f"{stamp}\n{nonce}\n".encode("utf-8", "surrogateescape") + request.body + b"\n",
+            timestamp_s=timestamp,
+            window_s=WINDOW_S,
+            nonce=nonce,
+        )
+
+    async def accept(self, claim: Claim, key: CredentialKey, asked: Asked) -> Authenticated | Denial:
+        notifications = asked.route.notifications
+        assert notifications is not None  # a notify route without them is refused at load
+        assert notifications.apiv3_key is not None
+        notice = decrypt_resource(asked.request.body, notifications.apiv3_key, asked.route.max_body_bytes)
         if isinstance(notice, str):
             return invalid(notice)
-        mchid = notice.get("mchid")
-        merchant = policy.wechat_merchants.get(mchid) if isinstance(mchid, str) else None
-        if merchant is None:
+        mchid = notice.get("mchid", notice.get("sp_mchid"))
+        ref = KeyRef(KeyKind.MCHID, mchid) if isinstance(mchid, str) else None
+        merchant = None if ref is None else await asked.directory.merchant(asked.policy, ref)
+        if ref is None or merchant is None:
             return invalid("the notified mchid belongs to no merchant")
+        channel = asked.route.channels[0].name
         return Authenticated(
             merchant=merchant,
             scheme=self.scheme,
-            key_id=normalize_serial(serial),
-            timestamp_s=timestamp,
-            window_s=WINDOW_S,
-            nonce=f"{self.scheme}:{keys.channel}:{nonce}",
+            key_id=key.id,
+            timestamp_s=claim.timestamp_s,
+            window_s=claim.window_s,
+            nonce=f"{self.scheme}:{channel}:{_notification_id(asked.request.body) or claim.nonce}",
             on_repeat=OnRepeat.MARK,
-            notice=notice,
+            proves={"mchid": ref.name},
+            document=notice,
         )
 
 
-def decrypt_resource(body: bytes, apiv3_key: Secret) -> Mapping[str, object] | str:
+def _notification_id(body: bytes) -> str | None:
+    """`id`, the same each time that the provider repeats a notification; its nonce is not."""
+    document = parse_json(body, JsonLimits(max_bytes=len(body))).value
+    found = document.get("id") if isinstance(document, dict) else None
+    return found if isinstance(found, str) and 0 < len(found) <= MAX_NONCE_CHARS else None
+
+
+def decrypt_resource(body: bytes, apiv3_key: Secret, max_bytes: int) -> Mapping[str, object] | str:
     """The decrypted `resource` as JSON, or what is wrong with it (never its content)."""
+    limits = JsonLimits(max_bytes=max_bytes)
     try:
-        document = parse_json(body).value
+        document = parse_json(body, limits).value
         resource = document.get("resource") if isinstance(document, dict) else None
         if not isinstance(resource, dict) or resource.get("algorithm") != _ALGORITHM:
             return f"the body has no resource encrypted with {_ALGORITHM}"
         parts = [resource.get("nonce"), resource.get("ciphertext"), resource.get("associated_data") or ""]
         nonce, ciphertext, associated = (part.encode() if isinstance(part, str) else b"" for part in parts)
         plain = AESGCM(apiv3_key.reveal()).decrypt(nonce, base64.b64decode(ciphertext, validate=True), associated)
-        notice = parse_json(plain).value
+        notice = parse_json(plain, limits).value
     except BodyError as error:
         return f"the body or its resource is not acceptable JSON ({error.kind})"
     except (InvalidTag, binascii.Error, ValueError):

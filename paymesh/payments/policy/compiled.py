@@ -10,9 +10,10 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
+from paymesh.payments.policy.callers import BucketSize, CredentialKey, KeyRef, Merchant, Scheme
+from paymesh.payments.policy.certificates import CertificateTrust
 from paymesh.payments.secrets import Secret
+from paymesh.payments.signers import Signer
 
 JsonPointer = tuple[str, ...]
 """A path into a JSON document: object member names (RFC 6901 reference tokens, unescaped)."""
@@ -34,19 +35,44 @@ class Operation(enum.StrEnum):
     OTHER = "other"
 
 
-class Scheme(enum.StrEnum):
-    """How a caller proves who it is."""
-
-    WECHAT_V3 = "wechat_v3"
-    WECHAT_V3_NOTIFICATION = "wechat_v3_notification"
-    HMAC = "hmac"
-
-
 class Protocol(enum.StrEnum):
-    """The language a caller speaks: how refusals look and how outcomes are read."""
+    """The language a caller speaks: how refusals look, how outcomes are read, how amounts are written."""
 
     WECHAT_V3 = "wechat_v3"
+    WECHAT_NOTIFICATION = "wechat_notification"
+    ALIPAY_V2 = "alipay_v2"
+    ALIPAY_V3 = "alipay_v3"
+    ALIPAY_NOTIFICATION = "alipay_notification"
+    UNIONPAY = "unionpay"
+    UNIONPAY_NOTIFICATION = "unionpay_notification"
     PAYMESH = "paymesh"
+
+
+class AmountNotation(enum.StrEnum):
+    """How a protocol writes an amount of money."""
+
+    MINOR_UNITS = "minor_units"
+    """A JSON integer of minor units."""
+    DECIMAL_TEXT = "decimal_text"
+    """Major units as text with at most two decimals, such as "88.88"."""
+    MINOR_UNITS_TEXT = "minor_units_text"
+    """Minor units as digits in a text."""
+
+
+class IdempotencyKey(enum.StrEnum):
+    """What a route says of the `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header-07)."""
+
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class UnknownOrders(enum.StrEnum):
+    """What happens to a notification about an order that never passed here."""
+
+    REFUSE = "refuse"
+    """The provider sends it again later."""
+    PASS = "pass"  # noqa: S105 - no password
+    """For orders from before this gateway: passed, without `x-pay-order: matched`."""
 
 
 class SanitizeAction(enum.StrEnum):
@@ -63,36 +89,6 @@ class MaskKind(enum.StrEnum):
     PAN = "pan"
     ORDER_NO = "order_no"
     ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class WechatCredential:
-    """One request-signing key of a merchant. `serial_no` is upper-case hex or `PUB_KEY_ID_...`."""
-
-    mchid: str
-    serial_no: str
-    public_key: RSAPublicKey
-
-
-@dataclass(frozen=True, slots=True)
-class HmacCredential:
-    key_id: str
-    secret: Secret
-
-
-@dataclass(frozen=True, slots=True)
-class BucketSize:
-    """A token bucket: `requests_per_second` refill, `burst` capacity. Both are whole requests."""
-
-    requests_per_second: int
-    burst: int
-
-
-@dataclass(frozen=True, slots=True)
-class Merchant:
-    id: str
-    rate_limits: Mapping[str, BucketSize]
-    """Overrides by rate limit name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +125,9 @@ class Fields:
     default_currency: str = "CNY"
     product: JsonPointer | None = None
     fixed_product: str | None = None
+    app_id: JsonPointer | None = None
     required: tuple[JsonPointer, ...] = ()
+    amount_notation: AmountNotation = AmountNotation.MINOR_UNITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +147,12 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
-class NotificationKeys:
-    """What is needed to read one provider account's signed notifications (WeChat Pay v3)."""
+class Notifications:
+    """How to read one channel's notifications, besides the provider's keys."""
 
-    channel: str
-    platform_keys: Mapping[str, RSAPublicKey]
-    """By serial, upper-case hex or PUB_KEY_ID_..."""
-    apiv3_key: Secret
+    scheme: Scheme
+    apiv3_key: Secret | None = None
+    """WeChat Pay v3 only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +212,19 @@ class Route:
     observe_response: bool
     timeout_ms: int
     max_body_bytes: int
+    notifications: Notifications | None = None
+    """Of a notify route."""
+    scopes: frozenset[str] = frozenset()
+    """That a token must have, all of them."""
+    users: tuple[str, ...] = ()
+    """Names of the user providers; any of them may say who the person is."""
+    idempotency_key: IdempotencyKey = IdempotencyKey.OPTIONAL
+    unknown_orders: UnknownOrders = UnknownOrders.REFUSE
+    signed_parameters: tuple[tuple[str, str], ...] = ()
+    """Verified parameters (name, value) that a request of this route has; empty on routes of their own."""
+    variants: tuple[Route, ...] = ()
+    """Of an entry route: the routes that share its match and are told apart by `signed_parameters`, which are known
+    only when the signature has verified. Otherwise empty."""
 
     @property
     def is_pay(self) -> bool:
@@ -258,12 +268,13 @@ class Policy:
     services: Mapping[str, Service]
     channels: Mapping[str, Channel]
     merchants: Mapping[str, Merchant]
-    hmac_keys: Mapping[str, tuple[Merchant, HmacCredential]]
-    """By key id."""
-    wechat_keys: Mapping[tuple[str, str], tuple[Merchant, WechatCredential]]
-    """By (mchid, serial_no)."""
-    wechat_merchants: Mapping[str, Merchant]
-    """By mchid."""
-    notification_keys: Mapping[str, NotificationKeys]
-    """By channel name."""
+    keys: Mapping[KeyRef, tuple[CredentialKey, ...]]
+    """Every key written in the documents, merchants' and providers'."""
+    identities: Mapping[KeyRef, Merchant]
+    """Whose an mchid, an app id, a mer_id or a token's subject is."""
+    certificates: Mapping[str, CertificateTrust]
+    """By channel: whose certificates may come with its notifications."""
+    signers: Mapping[Protocol, Signer]
+    """What signs our own answers, by the protocol whose SDKs verify them."""
     routes_by_name: Mapping[str, Route] = field(repr=False)
+    """Entry routes and their variants included."""

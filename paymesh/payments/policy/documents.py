@@ -6,150 +6,37 @@ Every constraint that needs one field only is a model's; whatever spans several 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    StringConstraints,
-    ValidationInfo,
-    model_validator,
+from pydantic import Field, StrictBool, StrictInt, StringConstraints
+
+from paymesh.payments.policy.callers import Scheme
+from paymesh.payments.policy.compiled import (
+    TOTAL_WEIGHT,
+    IdempotencyKey,
+    MaskKind,
+    Operation,
+    SanitizeAction,
+    UnknownOrders,
 )
-
-from paymesh.payments.percent import parse_percent
-from paymesh.payments.policy.compiled import TOTAL_WEIGHT, MaskKind, Operation, SanitizeAction, Scheme
-
-_INTERPOLATION = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_DURATION = re.compile(r"^(\d+)(ms|s)$")
-
-
-def interpolate(text: str, environ: Mapping[str, str]) -> str:
-    """Replace `${NAME}` and `${NAME:-default}`; raises ValueError for a name that is unset and has no default."""
-
-    def value(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
-        found = environ.get(name, default)
-        if found is None:
-            raise ValueError(f"environment variable {name} is not set and has no default")
-        return found
-
-    return _INTERPOLATION.sub(value, text)
-
-
-def _interpolated(value: object, info: ValidationInfo) -> object:
-    if not isinstance(value, str):
-        return value
-    return interpolate(value, (info.context or {}).get("environ", {}))
-
-
-def _port(value: object, info: ValidationInfo) -> object:
-    found = _interpolated(value, info)
-    return int(found) if isinstance(found, str) and found.isdecimal() and found.isascii() else found
-
-
-def _milliseconds(value: object) -> object:
-    match = _DURATION.match(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("a duration is a whole number with its unit, such as 500ms or 15s")
-    return int(match.group(1)) * (1000 if match.group(2) == "s" else 1)
-
-
-def _pointer(value: object) -> object:
-    if not isinstance(value, str) or not value.startswith("/") or len(value) < 2:
-        raise ValueError("a field is a JSON pointer (RFC 6901), such as /amount/total")
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in value[1:].split("/"))
-
-
-def _percent_to_weight(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        # ValueError, not TypeError: pydantic reports only the former.
-        raise ValueError("a weight is a percentage such as 10 or '0.25' (quoted: never a binary float)")  # noqa: TRY004
-    weight = parse_percent(str(value))
-    if weight is None:
-        raise ValueError("a weight is a percentage with at most two decimals, such as 10 or '0.25'")
-    if weight > TOTAL_WEIGHT:
-        raise ValueError("a weight is at most 100 percent")
-    return weight
-
-
-WRITTEN_AS: Mapping[object, str] = {
-    _milliseconds: "duration",
-    _percent_to_weight: "percentage",
-    _pointer: "JSON pointer",
-    _port: "port",
-}
-"""What a value is called where it is written otherwise than it is kept."""
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$")]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:@-]{1,64}$")]
-Interpolated = Annotated[str, BeforeValidator(_interpolated), StringConstraints(min_length=1)]
-Port = Annotated[StrictInt, BeforeValidator(_port), Field(ge=1, le=65535)]
-Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=300_000)]
-Pointer = Annotated[tuple[str, ...], BeforeValidator(_pointer)]
-Weight = Annotated[int, BeforeValidator(_percent_to_weight)]
-Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-"""ISO 4217 alphabetic code."""
-
-
-class Document(BaseModel):
-    # Integers and booleans below are strict: "5" is not 5, so that a typing slip is an error and not a guess.
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SecretReference(Document):
-    """Where a secret is: never the secret itself."""
-
-    env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
-        None, description="Name of the environment variable that holds the secret."
-    )
-    file: Interpolated | None = Field(
-        None, description="File that holds the secret, relative to this policy file. One trailing newline is dropped."
-    )
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> SecretReference:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("a secret is given by exactly one of env and file")
-        return self
-
-
-class FileReference(Document):
-    file: Interpolated = Field(description="File with the PEM text, relative to this policy file.")
-
-
-PublicKeySource = Annotated[str, StringConstraints(min_length=1)] | FileReference
-
-
-class WechatCredentialDocument(Document):
-    """WeChat Pay v3 request signatures (`WECHATPAY2-SHA256-RSA2048`)."""
-
-    scheme: Literal["wechat_v3"]
-    mchid: Identifier = Field(description="The merchant number that WeChat Pay gave.")
-    serial_no: Identifier | None = Field(
-        None,
-        description="Certificate serial (hex, either case) or PUB_KEY_ID_...; read from the certificate if absent.",
-    )
-    public_key: PublicKeySource = Field(
-        description="The merchant's RSA public key or certificate: PEM text or {file: ...}."
-    )
-
-
-class HmacCredentialDocument(Document):
-    """paymesh's own HMAC-SHA256 scheme for merchants without a provider protocol."""
-
-    scheme: Literal["hmac"]
-    key_id: Identifier = Field(description="Sent by the merchant as `Paymesh-Key`.")
-    secret: SecretReference = Field(description="The shared secret, at least 16 bytes.")
-
-
-CredentialDocument = Annotated[WechatCredentialDocument | HmacCredentialDocument, Field(discriminator="scheme")]
+from paymesh.payments.policy.credential_documents import (
+    CredentialDocument,
+    NotificationDocument,
+    ResponseSignerDocument,
+)
+from paymesh.payments.policy.values import (
+    Currency,
+    Document,
+    Identifier,
+    Interpolated,
+    Method,
+    Milliseconds,
+    Name,
+    Pointer,
+    Port,
+    SecretReference,
+    Weight,
+)
 
 
 class BucketDocument(Document):
@@ -167,24 +54,22 @@ class MerchantDocument(Document):
     rate_limits: dict[str, BucketDocument] = Field(
         default_factory=dict, description="Sizes for this merchant, by rate limit name."
     )
+    routes: tuple[Name, ...] | None = Field(
+        None, description="The routes it may call; absent: every one that takes its credentials."
+    )
+    operations: tuple[Operation, ...] | None = Field(None, description="The operations it may ask for; absent: any.")
+    app_ids: tuple[Identifier, ...] | None = Field(
+        None,
+        description="App ids that its requests may name; absent: those of its credentials, or any if they have none.",
+    )
+    sandbox: StrictBool = Field(
+        False, description="Its refused signatures show the string to sign. For trying out, never for money."
+    )
 
 
 class RateLimitDocument(BucketDocument):
     name: Name
     key: Literal["merchant"] = Field("merchant", description="Every merchant has a bucket of its own.")
-
-
-class PlatformKeyDocument(Document):
-    serial_no: Identifier = Field(description="`Wechatpay-Serial`: certificate serial or PUB_KEY_ID_...")
-    public_key: PublicKeySource
-
-
-class NotificationDocument(Document):
-    """What is needed to read a provider's signed and encrypted notifications."""
-
-    scheme: Literal["wechat_v3_notification"]
-    platform_keys: tuple[PlatformKeyDocument, ...] = Field(min_length=1)
-    apiv3_key: SecretReference = Field(description="The 32-byte APIv3 key.")
 
 
 class AmountBoundsDocument(Document):
@@ -247,17 +132,31 @@ class MatchDocument(Document):
     methods: tuple[Method, ...] = Field((), description="Empty: any method.")
     headers: tuple[HeaderMatchDocument, ...] = ()
     query_parameters: tuple[QueryMatchDocument, ...] = ()
+    signed_parameters: dict[Name, Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Of Alipay v2 and UnionPay: verified parameters, such as {method: alipay.trade.query}, that tell "
+        "apart routes with the same match. Compared after the signature verified, wherever the parameter stood.",
+    )
 
 
 class FieldsDocument(Document):
-    """Where the JSON body keeps what is decided on (JSON pointers)."""
+    """Where a message keeps what is decided on: JSON pointers into its JSON body, or into an object of its form
+    parameters (Alipay v2 with `biz_content` read: /biz_content/out_trade_no; UnionPay: /orderId)."""
 
     order_no: Pointer | None = None
-    amount: Pointer | None = Field(None, description="Integer minor units.")
-    currency: Pointer | None = Field(None, description="ISO 4217 code; a body without it means default_currency.")
+    amount: Pointer | None = Field(
+        None,
+        description="Integer minor units; on Alipay routes decimal text such as '88.88', on UnionPay routes digits.",
+    )
+    currency: Pointer | None = Field(
+        None, description="ISO 4217 code (UnionPay: number); a message without it means default_currency."
+    )
     default_currency: Currency = "CNY"
     product: Pointer | None = None
     fixed_product: Name | None = Field(None, description="The product of a route that serves one only.")
+    app_id: Pointer | None = Field(
+        None, description="Must be an app id of the merchant. Default: where the protocol has it."
+    )
     required: tuple[Pointer, ...] = Field((), description="Members that must be there and not null.")
 
 
@@ -290,6 +189,13 @@ class RouteDocument(Document):
     observe_response: StrictBool | None = Field(
         None, description="Read the outcome from the answer; default: pay, query, refund, close."
     )
+    scopes: tuple[Identifier, ...] = Field((), description="Scopes that a JWT must have, all of them.")
+    idempotency_key: IdempotencyKey = Field(
+        IdempotencyKey.OPTIONAL, description="Whether a request must have the Idempotency-Key header."
+    )
+    unknown_orders: UnknownOrders = Field(
+        UnknownOrders.REFUSE, description="On a notify route: what happens when the order never passed here."
+    )
     timeout: Milliseconds = Field(15_000, description="Of the whole answer, such as 15s.")
     max_body_bytes: StrictInt = Field(65_536, ge=1, le=10_485_760, description="A larger body is answered 413.")
 
@@ -302,3 +208,4 @@ class PolicyDocument(Document):
     channels: tuple[ChannelDocument, ...] = ()
     services: tuple[ServiceDocument, ...] = ()
     rate_limits: tuple[RateLimitDocument, ...] = ()
+    response_signers: tuple[ResponseSignerDocument, ...] = ()

@@ -18,7 +18,8 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from paymesh.payments.policy.documents import WRITTEN_AS, PolicyDocument
+from paymesh.payments.policy.documents import PolicyDocument
+from paymesh.payments.policy.values import WRITTEN_AS
 
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 _TITLES = {"PolicyDocument": "The documents"}

@@ -6,19 +6,32 @@ Pure: a route's document in, problems out (path inside the route, message).
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from paymesh.payments.internal_names import INTERNAL_HEADER_PREFIX
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
+from paymesh.payments.policy.callers import NOTIFICATION_SCHEMES, Scheme
 from paymesh.payments.policy.problems import DocumentPath
 
-PROTOCOLS: Mapping[c.Scheme, c.Protocol] = {
-    c.Scheme.WECHAT_V3: c.Protocol.WECHAT_V3,
-    c.Scheme.WECHAT_V3_NOTIFICATION: c.Protocol.WECHAT_V3,
-    c.Scheme.HMAC: c.Protocol.PAYMESH,
+PROTOCOLS: Mapping[Scheme, c.Protocol] = {
+    Scheme.WECHAT_V3: c.Protocol.WECHAT_V3,
+    Scheme.WECHAT_V3_NOTIFICATION: c.Protocol.WECHAT_NOTIFICATION,
+    Scheme.ALIPAY_V2: c.Protocol.ALIPAY_V2,
+    Scheme.ALIPAY_V3: c.Protocol.ALIPAY_V3,
+    Scheme.ALIPAY_NOTIFICATION: c.Protocol.ALIPAY_NOTIFICATION,
+    Scheme.UNIONPAY: c.Protocol.UNIONPAY,
+    Scheme.UNIONPAY_NOTIFICATION: c.Protocol.UNIONPAY_NOTIFICATION,
+    Scheme.HMAC: c.Protocol.PAYMESH,
+    Scheme.HTTP_SIGNATURE: c.Protocol.PAYMESH,
+    Scheme.JWT: c.Protocol.PAYMESH,
+    Scheme.MTLS: c.Protocol.PAYMESH,
 }
 """The language of a scheme's refusals."""
+FORM_SCHEMES = frozenset({Scheme.ALIPAY_V2, Scheme.UNIONPAY})
+"""Their messages are parameters, not a JSON body, and tell operations apart by them."""
+WITHOUT_NONCE = frozenset({Scheme.ALIPAY_V2, Scheme.UNIONPAY, Scheme.JWT, Scheme.MTLS})
+"""An identical message may come again: only the order number tells a second payment from a repeated one."""
 TEMPLATE_SEGMENT = re.compile(r"\{[a-z][a-z0-9_]*\}")
 
 Problem = tuple[DocumentPath, str]
@@ -27,8 +40,8 @@ _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/{}-]*")
 _REMOVED_HEADERS = (INTERNAL_HEADER_PREFIX, "x-request-id", "x-envoy-")
 
 
-def route_problems(document: d.RouteDocument, notified: Container[str]) -> Iterator[Problem]:
-    """Everything wrong with one route. `notified`: the channels whose notifications can be read."""
+def route_problems(document: d.RouteDocument, notified: Mapping[str, c.Notifications]) -> Iterator[Problem]:
+    """Everything wrong with one route. `notified`: the channels whose notifications can be read, and how."""
     yield from _scheme_problems(document)
     if document.operation is c.Operation.PAY:
         yield from _pay_problems(document)
@@ -47,8 +60,19 @@ def _scheme_problems(document: d.RouteDocument) -> Iterator[Problem]:
     if len({PROTOCOLS[scheme] for scheme in document.schemes}) > 1:
         yield ("schemes",), "these speak different protocols; refusals can speak only one: make two routes"
     notifies = document.operation is c.Operation.NOTIFY
-    if notifies != (c.Scheme.WECHAT_V3_NOTIFICATION in document.schemes):
-        yield ("schemes",), "notify routes, and only they, take wechat_v3_notification"
+    if notifies != bool(NOTIFICATION_SCHEMES & set(document.schemes)):
+        yield ("schemes",), "notify routes, and only they, take a provider's notification scheme"
+    if document.scopes and Scheme.JWT not in document.schemes:
+        yield ("scopes",), "only a JWT has scopes"
+    form = FORM_SCHEMES & set(document.schemes)
+    if document.match.signed_parameters and not form:
+        yield ("match", "signed_parameters"), "only Alipay v2 and UnionPay requests have signed parameters"
+    if form and document.sanitize.request:
+        yield ("sanitize",), "the provider verifies this message itself: changing a byte breaks its signature"
+    if document.operation is c.Operation.REFUND and document.fields.order_no is None:
+        weak = sorted(WITHOUT_NONCE & set(document.schemes))
+        if weak:
+            yield ("fields", "order_no"), f"is required: {weak[0]} has no nonce, so a refund could be sent twice"
 
 
 def _pay_problems(document: d.RouteDocument) -> Iterator[Problem]:
@@ -56,7 +80,9 @@ def _pay_problems(document: d.RouteDocument) -> Iterator[Problem]:
         yield ("channels",), "a pay route needs at least one channel"
     if document.service is not None:
         yield ("service",), "a pay route's service comes from the channel: remove this"
-    if not document.match.methods or {"GET", "HEAD"} & set(document.match.methods):
+    # Alipay v2's SDKs pay with GET; nothing may cache or retry it here all the same.
+    unfit = {"HEAD"} if Scheme.ALIPAY_V2 in document.schemes else {"GET", "HEAD"}
+    if not document.match.methods or unfit & set(document.match.methods):
         yield ("match", "methods"), "a pay route names its methods, and they are not GET or HEAD"
     for name in ("order_no", "amount"):
         if getattr(document.fields, name) is None:
@@ -67,11 +93,13 @@ def _pay_problems(document: d.RouteDocument) -> Iterator[Problem]:
             yield ("sanitize",), f"must not change the {name} that was decided on"
 
 
-def _notify_problems(document: d.RouteDocument, notified: Container[str]) -> Iterator[Problem]:
+def _notify_problems(document: d.RouteDocument, notified: Mapping[str, c.Notifications]) -> Iterator[Problem]:
     if len(document.channels) != 1:
         yield ("channels",), "a notify route names the one channel whose notifications it takes"
     elif document.channels[0] not in notified:
         yield ("channels", 0), f"channel {document.channels[0]} has no usable notifications keys"
+    elif document.schemes != (notified[document.channels[0]].scheme,):
+        yield ("schemes",), f"channel {document.channels[0]} is notified by {notified[document.channels[0]].scheme}"
     if document.sanitize.request:
         yield ("sanitize",), "a notification's body is signed: changing a byte breaks its verification"
 

@@ -53,7 +53,7 @@ def test_explain_a_file_that_passes(tmp_path: Path, keys: Path, capsys: pytest.C
     assert main(["explain", str(http_file(tmp_path, keys)), "--policy", DEMO]) == 0
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines()[1:]] == [
-        "route", "credential", "replay", "limits", "fields", "channel", "=",
+        "route", "credential", "permission", "replay", "limits", "fields", "channel", "order", "=",
     ]  # fmt: skip
     assert "card (priority 30) takes it" in shown
     assert "13812341234" not in shown
@@ -63,7 +63,7 @@ def test_explain_a_file_that_is_refused(tmp_path: Path, keys: Path, capsys: pyte
     assert main(["explain", str(http_file(tmp_path, keys, signed=b"other")), "--policy", DEMO]) == 0
     shown = capsys.readouterr().out
     assert "hmac: signature mismatch" in shown
-    assert '401 {"code": "credential_invalid"' in shown
+    assert '401 {"code":"credential_invalid"' in shown
 
 
 def test_explain_decides_as_of_the_time_it_is_told(

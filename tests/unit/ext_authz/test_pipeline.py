@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ext_authz.check_context import CheckContext, Decision, Step
-from ext_authz.pipeline import build_pipeline, decide
+from ext_authz.pipeline import build_pipeline, decide, in_process_stores
 from ext_authz.wire import upstream_headers, write_response
 from paymesh.cli.demo.signing import HmacMerchant, WechatMerchant, WechatPlatform
 from paymesh.payments import internal_names as names
@@ -36,7 +36,7 @@ class Gate:
 
     def __init__(self, policy: Policy, keys: Path, steps: tuple[Step, ...] | None = None) -> None:
         self.policy = policy
-        self.steps = steps or build_pipeline(InProcessNonces(), InProcessBuckets())
+        self.steps = steps or build_pipeline(in_process_stores())
         self.teahouse = HmacMerchant.from_file("teahouse-2026", keys / "hmac_card.key")
         self.smallstall = HmacMerchant.from_file("smallstall-2026", keys / "hmac_limited.key")
 
@@ -78,10 +78,12 @@ async def test_a_card_payment_passes_every_step(gate: Gate) -> None:
     assert [record.step for record in decision.steps] == [
         "route",
         "credential",
+        "permission",
         "replay",
         "limits",
         "fields",
         "channel",
+        "order",
     ]
     headers = dict(upstream_headers(decision))
     assert headers[names.CHANNEL_HEADER] == "card"
@@ -144,7 +146,7 @@ async def test_a_nonce_passes_once_and_only_genuine_ones_are_kept(gate: Gate) ->
 
 
 async def test_a_merchant_over_its_own_limit_hears_when_to_come_back(gate: Gate) -> None:
-    results = [await gate.pay(merchant=gate.smallstall) for _ in range(4)]
+    results = [await gate.pay({**CARD, "order_no": f"A-{n}"}, merchant=gate.smallstall) for n in range(4)]
     assert [reason(result) for result in results] == [None, None, None, Reason.RATE_LIMITED]
     response = write_response(results[-1], None)
     headers = {option.header.key: option.header.value for option in response.denied_response.headers}

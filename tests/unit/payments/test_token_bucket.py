@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paymesh.payments.policy.compiled import BucketSize
+from paymesh.payments.policy.callers import BucketSize
 from paymesh.payments.token_bucket import Bucket, Exhausted, InProcessBuckets
 
 SECOND = 1_000_000_000

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from paymesh.payments.policy.compile import normalize_serial
+from paymesh.payments.policy.callers import KeyKind, KeyRef
+from paymesh.payments.policy.compile_credentials import normalize_serial
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT, PathKind, Protocol
 from paymesh.payments.policy.load import load_policy
 
@@ -21,7 +22,9 @@ def test_the_demo_policy_compiles(demo_environ: dict[str, str]) -> None:
     assert policy.routes_by_name["wechat-native"].protocol is Protocol.WECHAT_V3
     assert [version.initial_weight for version in policy.services["trade"].versions] == [9000, 1000]
     assert all(sum(v.initial_weight for v in s.versions) == TOTAL_WEIGHT for s in policy.services.values())
-    assert policy.wechat_keys[("1900007291", "408B07E79B8269FEC3D5D3E6AB8ED163A6A380DB")][0].id == "bookshop"
+    ref = KeyRef(KeyKind.WECHAT, "1900007291/408B07E79B8269FEC3D5D3E6AB8ED163A6A380DB")
+    (key,) = policy.keys[ref]
+    assert key.merchant is policy.merchants["bookshop"]
 
 
 def test_endpoints_and_files_take_environment_variables_with_defaults(demo_environ: dict[str, str]) -> None:

@@ -1,0 +1,150 @@
+"""Owns one order being begun once: in progress, repeated, or another one under the same number; and notifications
+being about an order that was begun here.
+
+It stands last: what it records is an attempt that leaves, so no later refusal has to undo it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ext_authz.check_context import CheckContext
+from paymesh.payments.credentials.claim import Authenticated
+from paymesh.payments.denial import Denial, Reason, Unavailable
+from paymesh.payments.idempotency_key import IdempotencyKeyProblem, parse_idempotency_key
+from paymesh.payments.notices import mismatch, order_key, read_notice
+from paymesh.payments.orders import Attempt, Begun, Finish, OrderStore, OrderTerms
+from paymesh.payments.policy.compiled import IdempotencyKey, Operation, Protocol, Route, UnknownOrders
+from paymesh.payments.request import RepeatedHeader
+
+ORDER_RECORD_S = 7 * 86_400
+"""How long an order is remembered after its latest attempt; longer than any provider repeats a notification."""
+LEASE_MARGIN_S = 10
+"""Beyond the route's timeout: an attempt that nobody closed by then is over, its outcome unknown."""
+RETRY_AFTER_S = 1
+_IDEMPOTENCY_KEY = "idempotency-key"
+_FORGETTING: set[asyncio.Task[None]] = set()
+"""The event loop holds tasks weakly."""
+_BEGUN_BY = (Operation.PAY, Operation.REFUND)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderStep:
+    orders: OrderStore
+    name: str = "order"
+
+    async def __call__(self, context: CheckContext) -> CheckContext | Denial:
+        route, caller = context.route, context.caller
+        assert route is not None
+        if caller is None:
+            return replace(context, why="no order is begun")
+        if route.operation is Operation.NOTIFY:
+            return await self._notified(context, route, caller)
+        attempts = _attempts(context, route, caller)
+        if isinstance(attempts, Denial):
+            return attempts
+        if not attempts:
+            return replace(context, why="no order is begun")
+        try:
+            answer = await self.orders.begin(attempts, context.now_s)
+        except asyncio.CancelledError:
+            # Envoy gave up on this check, so nothing leaves: whatever the store recorded must not block a repeat.
+            _forget_later(self.orders, attempts)
+            raise
+        if answer.begun is Begun.CONFLICT:
+            return Denial(Reason.ORDER_CONFLICT, "begun before with another payload")
+        if answer.begun is Begun.IN_PROGRESS:
+            detail = "the first attempt is not over"
+            return Denial(Reason.ORDER_IN_PROGRESS, detail, retry_after_s=RETRY_AFTER_S)
+        keys = tuple(attempt.key for attempt in attempts)
+        earlier = None if answer.record is None else answer.record.channel
+        context = replace(context, order_keys=keys)
+        if earlier is not None and context.channel is not None and earlier != context.channel.name:
+            channel = context.policy.channels.get(earlier)
+            if channel is None or channel not in route.channels:
+                await self.orders.finish(caller.merchant.id, keys, context.request.request_id, Finish.UNSENT)
+                return Denial(Reason.ORDER_CONFLICT, f"begun through channel {earlier}, which this route has no more")
+            context = replace(context, channel=channel)
+        if answer.begun is Begun.REPEAT:
+            return replace(context, replayed=True, why="repeated: marked as a replay, its channel follows the first")
+        return replace(context, why=f"begun, kept under {', '.join(key.partition(':')[0] for key in keys)}")
+
+    async def _notified(self, context: CheckContext, route: Route, caller: Authenticated) -> CheckContext | Denial:
+        notice = read_notice(route.protocol, caller.document)
+        if isinstance(notice, Denial):
+            return notice
+        for key in notice.order_keys:
+            record = await self.orders.find(caller.merchant.id, key, context.now_s)
+            if record is not None and record.terms is not None:
+                refused = mismatch(record.terms, notice)
+                return refused or replace(context, order_matched=True, why="order, amount, app and seller agree")
+        if route.unknown_orders is UnknownOrders.REFUSE:
+            return Denial(Reason.ORDER_UNKNOWN, "the order never passed here")
+        return replace(context, why="the order never passed here; the route lets it pass")
+
+
+def _forget_later(orders: OrderStore, attempts: Sequence[Attempt]) -> None:
+    first = attempts[0]
+
+    async def forget() -> None:
+        with contextlib.suppress(Unavailable):  # then the lease ends it
+            keys = [attempt.key for attempt in attempts]
+            await orders.finish(first.owner, keys, first.attempt_id, Finish.UNSENT)
+
+    task = asyncio.get_running_loop().create_task(forget())
+    _FORGETTING.add(task)
+    task.add_done_callback(_FORGETTING.discard)
+
+
+def _attempts(context: CheckContext, route: Route, caller: Authenticated) -> Sequence[Attempt] | Denial:
+    """What has to be begun: the order, the idempotency key, both or nothing."""
+    found = []
+    facts = context.facts
+    if route.operation in _BEGUN_BY and facts.order_no is not None:
+        money = facts.money
+        terms = OrderTerms(
+            order_no=facts.order_no,
+            amount=None if money is None else money.amount,
+            currency=None if money is None else money.currency,
+            app_id=facts.app_id or caller.proves.get("app_id"),
+            seller_id=caller.proves.get("seller_id") or caller.proves.get("mchid") or caller.proves.get("mer_id"),
+        )
+        # The payload that counts is what was decided on: expiry times and scenes may differ in a repeat.
+        payload = (terms.amount, terms.currency, terms.app_id, facts.product)
+        found.append(_attempt(context, order_key(route.operation, facts.order_no), payload, terms))
+    try:
+        header = context.request.header(_IDEMPOTENCY_KEY)
+    except RepeatedHeader:
+        return Denial(Reason.IDEMPOTENCY_KEY_INVALID, "the header came more than once")
+    if header is None:
+        if route.idempotency_key is IdempotencyKey.REQUIRED:
+            return Denial(Reason.IDEMPOTENCY_KEY_MISSING, "the route requires the Idempotency-Key header")
+        return found
+    if route.protocol is not Protocol.PAYMESH or context.request.method in ("GET", "HEAD"):
+        return found  # no provider's protocol has it, and its meaning there is the service's
+    key = parse_idempotency_key(header)
+    if isinstance(key, IdempotencyKeyProblem):
+        return Denial(Reason.IDEMPOTENCY_KEY_INVALID, str(key))
+    request = context.request
+    body = (request.method, request.target, hashlib.sha256(request.body).hexdigest())
+    return [*found, _attempt(context, f"idempotency:{key}", body, None)]
+
+
+def _attempt(context: CheckContext, key: str, payload: Sequence[object], terms: OrderTerms | None) -> Attempt:
+    route, caller = context.route, context.caller
+    assert route is not None
+    assert caller is not None
+    return Attempt(
+        owner=caller.merchant.id,
+        key=key,
+        fingerprint=hashlib.sha256("\0".join(map(str, payload)).encode("utf-8", "surrogateescape")).hexdigest(),
+        attempt_id=context.request.request_id,
+        terms=terms,
+        channel=None if context.channel is None else context.channel.name,
+        lease_s=-(-route.timeout_ms // 1000) + LEASE_MARGIN_S,
+        expires_at_s=context.now_s + ORDER_RECORD_S,
+    )

@@ -1,0 +1,112 @@
+"""Owns Alipay v2 request signatures: parameters of `gateway.do` in the query, a form body, or both.
+
+Source: protocols.md section 1; Alipay, "signing with your own code" (opendocs.alipay.com/common/02mse7). The text keeps
+`sign_type`, drops `sign` and empty values. Plain keys are found by `app_id`, certificates by `app_cert_sn` too.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, replace
+
+from paymesh.payments.credentials.claim import (
+    MAX_CREDENTIAL_CHARS,
+    Asked,
+    Authenticated,
+    Claim,
+    caller_of,
+    decode_base64,
+    invalid,
+    unsupported,
+)
+from paymesh.payments.denial import Denial, Reason
+from paymesh.payments.json_body import BodyError, BodyErrorKind, JsonLimits, parse_json
+from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
+from paymesh.payments.policy.compiled import Route
+from paymesh.payments.request import Request
+from paymesh.payments.signed_form import FormError, Parameters, as_text, is_form, joined, merged_parameters
+
+WINDOW_S = 600
+"""Alipay refuses what is older than ten minutes (protocols.md, Alipay v3); v2 states no figure, so the same."""
+_CHINA = datetime.timezone(datetime.timedelta(hours=8))
+_TIMESTAMP_CHARS = len("2026-11-22 22:00:00")
+_UNSIGNED = frozenset({"sign"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    parameters: Parameters
+    charset: str
+
+
+class AlipayV2:
+    scheme = Scheme.ALIPAY_V2
+
+    def recognises(self, request: Request) -> bool:
+        return bool(request.query) or is_form(request)
+
+    def read(self, request: Request, route: Route) -> Claim | Denial:  # noqa: ARG002
+        try:
+            parameters = merged_parameters(request)
+            values = as_text({name: parameters[name] for name in parameters if name in _READ}, "utf-8")
+        except FormError as error:
+            return invalid(str(error))
+        if "sign" not in values:
+            return Denial(Reason.CREDENTIAL_MISSING, "no sign among the parameters")
+        sign_type = values.get("sign_type")
+        if sign_type != "RSA2":
+            return (
+                unsupported("sign_type is not RSA2") if sign_type in ("RSA", "SM2") else invalid("no known sign_type")
+            )
+        timestamp = parse_china_time(values.get("timestamp", ""))
+        sign = values["sign"]
+        signature = decode_base64(sign) if len(sign) <= MAX_CREDENTIAL_CHARS else None
+        if timestamp is None or signature is None:
+            return invalid("timestamp or sign is not well formed")
+        serial = values.get("app_cert_sn")
+        name = values.get("app_id", "") if serial is None else f"{values.get('app_id', '')}/{serial}"
+        return Claim(
+            scheme=self.scheme,
+            key=KeyRef(KeyKind.ALIPAY, name),
+            algorithm=Algorithm.RSA_SHA256,
+            signature=signature,
+            signed=joined(parameters, _UNSIGNED),
+            timestamp_s=timestamp,
+            window_s=WINDOW_S,
+            content=_Content(parameters, values.get("charset", "utf-8")),
+        )
+
+    async def accept(self, claim: Claim, key: CredentialKey, asked: Asked) -> Authenticated | Denial:
+        content = claim.content
+        assert isinstance(content, _Content)
+        try:
+            values = as_text(content.parameters, content.charset)
+        except FormError as error:
+            return Denial(Reason.BODY_MALFORMED, str(error))
+        if "encrypt_type" in values:
+            return Denial(Reason.CONTENT_UNSUPPORTED, "biz_content is encrypted (encrypt_type)")
+        document: dict[str, object] = dict(values)
+        if "biz_content" in values:
+            limits = JsonLimits(max_bytes=asked.route.max_body_bytes)
+            try:
+                document["biz_content"] = parse_json(values["biz_content"].encode(), limits, object_only=True).value
+            except BodyError as error:
+                duplicate = error.kind is BodyErrorKind.DUPLICATE_KEY
+                reason = Reason.BODY_DUPLICATE_KEY if duplicate else Reason.BODY_MALFORMED
+                return Denial(reason, f"biz_content: {error}")
+        return replace(caller_of(claim, key), parameters=values, document=document)
+
+
+_READ = frozenset({"sign", "sign_type", "timestamp", "app_id", "app_cert_sn", "charset"})
+"""Read before the signature verified, to find the key; all are plain ASCII."""
+
+
+def parse_china_time(text: str) -> int | None:
+    """`yyyy-MM-dd HH:mm:ss`, Asia/Shanghai (UTC+8, no summer time since 1991), as Unix seconds; else None."""
+    if len(text) != _TIMESTAMP_CHARS or not text.isascii():
+        return None
+    try:
+        moment = datetime.datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=_CHINA)
+    except ValueError:
+        return None
+    return int(moment.timestamp())

@@ -1,0 +1,40 @@
+"""Owns where keys and merchants are found: first in the policy's documents, then in the merchants' table.
+
+Refuses to tell an outage from nothing: what cannot be looked up now is Unavailable, never "unknown".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from paymesh.payments.credentials.claim import Claim
+from paymesh.payments.credentials.verifiers import RsaSha256
+from paymesh.payments.policy.callers import CredentialKey, KeyKind, KeyRef, Merchant
+from paymesh.payments.policy.compiled import Policy
+
+
+class PolicyKeys:
+    """The keys written in the documents, and certificates that come with a message and are trusted by them."""
+
+    async def keys(self, policy: Policy, claim: Claim) -> tuple[CredentialKey, ...]:
+        if claim.presented is not None:
+            return tuple(_presented(policy, claim, claim.presented))
+        return next((policy.keys[ref] for ref in (claim.key, *claim.other_names) if ref in policy.keys), ())
+
+    async def merchant(self, policy: Policy, ref: KeyRef) -> Merchant | None:
+        return policy.identities.get(ref)
+
+
+def _presented(policy: Policy, claim: Claim, pem: bytes) -> Iterable[CredentialKey]:
+    assert claim.key.kind is KeyKind.PROVIDER  # merchants' certificates are known beforehand
+    trust = policy.certificates.get(claim.key.name)
+    found = None if trust is None else trust.key_of(pem)
+    if found is not None:
+        yield CredentialKey(
+            id=found.serial,
+            verifier=RsaSha256(found.key),
+            merchant=None,
+            proves={},
+            valid_from_s=found.valid_from_s,
+            valid_until_s=found.valid_until_s,
+        )

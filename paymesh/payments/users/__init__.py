@@ -1,0 +1,1 @@
+"""Who the person is: user providers, each giving `x-pay-user`."""
