@@ -78,6 +78,7 @@ def refuse(decision: Decision, denial: Denial) -> Refusal:
         request_id=context.request.request_id,
         signers=context.policy.signers,
         alipay_method=known_method(context.route, context.request, verified),
+        alipay_certificates="app_cert_sn" in verified or "app_cert_sn=" in context.request.query,
     )
     return write_refusal(denial, addressee)
 

@@ -12,11 +12,10 @@ from pathlib import Path  # noqa: E402
 import aiohttp  # noqa: E402
 import pytest  # noqa: E402
 import pytest_asyncio  # noqa: E402
-from cryptography.hazmat.primitives import serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from paymesh.cli.demo.world import World  # noqa: E402
+from paymesh.cli.stack.demo_keys import ensure_demo_keys  # noqa: E402
 from paymesh.cli.stack.local_stack import LocalStack, StackOptions  # noqa: E402
 from paymesh.cli.stack.ports import Ports  # noqa: E402
 
@@ -28,21 +27,8 @@ settings.load_profile("paymesh")
 @pytest.fixture(scope="session")
 def demo_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the keys that examples/demo refers to (PAYMESH_DEMO_KEYS)."""
-    folder = tmp_path_factory.mktemp("keys")
-    for name in ("wechat_merchant", "wechat_platform"):
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        (folder / f"{name}.pem").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        (folder / f"{name}_pub.pem").write_bytes(
-            key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        )
-    (folder / "wechat_apiv3.key").write_text("0123456789abcdef0123456789ABCDEF")
-    for name in ("hmac_card", "hmac_limited", "hash"):
-        (folder / f"{name}.key").write_text(f"a throw-away secret for {name}")
-    return folder
+    keys, _ = ensure_demo_keys(tmp_path_factory.mktemp("run"))
+    return keys
 
 
 @pytest.fixture(scope="session")

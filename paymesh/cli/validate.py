@@ -29,7 +29,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"refused: {len(errors.problems)} problem(s)", file=sys.stderr)
         return 2
     counts = (
-        f"{len(policy.routes)} routes, {len(policy.merchants)} merchants, "
+        f"{sum(len(route.variants) or 1 for route in policy.routes)} routes, {len(policy.merchants)} merchants, "
         f"{len(policy.channels)} channels, {len(policy.services)} services"
     )
     print(f"valid: {counts}; version {policy.version}")

@@ -32,7 +32,8 @@ def read_facts(fields: Fields, value: object) -> OrderFacts | Denial:
     order_no: str | None = None
     money: Money | None = None
     if fields.order_no is not None:
-        found = lookup(value, fields.order_no)
+        places = (fields.order_no, *fields.order_no_otherwise)
+        found = next((there for place in places if (there := lookup(value, place)) is not MISSING), MISSING)
         if not isinstance(found, str) or not _ORDER_NO.fullmatch(found):
             return _field_invalid(fields.order_no, "is not an order number of 1 to 64 printable characters")
         order_no = found

@@ -165,6 +165,8 @@ class Addressee:
     signers: Mapping[Protocol, Signer]
     alipay_method: str | None = None
     """Alipay v2's `method`, one that the policy knows: the answer's first key is made of it."""
+    alipay_certificates: bool = False
+    """Whether the caller is in certificate mode: others cannot read an answer with `alipay_cert_sn`."""
 
 
 def protocol_of(route: Route | None, path: str) -> Protocol:
@@ -236,7 +238,8 @@ def _wechat_notification(said: _Said) -> Written:
 
 
 def _alipay_v3(said: _Said) -> Written:
-    code = said.words.sub_code.rpartition(".")[2].replace("-", "_").upper()
+    # As the v2 sub_code, without the prefix that says who is at fault; trade's own codes keep theirs.
+    code = said.words.sub_code.removeprefix("isv.").removeprefix("isp.").removeprefix("aop.")
     return said.words.status, JSON_TYPE, _json({"code": code, "message": said.message})
 
 
@@ -244,13 +247,14 @@ def _alipay_v2(said: _Said) -> Written:
     """`{"<method>_response":{..},"sign":".."}`: the answer first, since two SDKs look for `sign` after it."""
     method, code = said.to.alipay_method, said.words.alipay_code
     key = b"error_response" if method is None else method.replace(".", "_").encode() + b"_response"
-    answer = _json(
-        {"code": code, "msg": ALIPAY_MESSAGES[code], "sub_code": said.words.sub_code, "sub_msg": said.message}
-    )
+    told = {"code": code, "msg": ALIPAY_MESSAGES[code], "sub_code": said.words.sub_code, "sub_msg": said.message}
+    # Plain ASCII: a merchant that asked in gbk reads the answer in gbk.
+    answer = json.dumps(told, separators=(",", ":")).encode()
     signer = said.to.signers.get(Protocol.ALIPAY_V2)
     if signer is None:
         return 200, ALIPAY_V2_TYPE, b'{"%s":%s}' % (key, answer)
-    serial = b"" if not signer.serial else b'"alipay_cert_sn":"%s",' % signer.serial.encode()
+    named = bool(signer.serial) and said.to.alipay_certificates
+    serial = b'"alipay_cert_sn":"%s",' % signer.serial.encode() if named else b""
     sign = said.sign(answer, signer).encode()
     return 200, ALIPAY_V2_TYPE, b'{"%s":%s,%s"sign":"%s"}' % (key, answer, serial, sign)
 

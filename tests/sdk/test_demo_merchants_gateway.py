@@ -27,6 +27,7 @@ from tests.sdk.demo_merchants import (
 )
 
 pytestmark = [pytest.mark.data_plane, pytest.mark.asyncio(loop_scope="session")]
+SELLER_ID = "2088100000000000"
 
 
 @pytest.fixture
@@ -111,11 +112,14 @@ async def test_the_alipay_notification_pays_the_order_once_and_a_forged_one_neve
     number = order_number()
     assert (await ask(shops, v3(rest, "precreate", order(number))))[0] == 200
     notice = {"out_trade_no": number, "total_amount": "88.88", "app_id": APP_ID, "trade_no": "2026112222001"}
+    notice["seller_id"] = SELLER_ID
     provider = AlipayProvider.from_folder(shops.keys)
     forger = replace(provider, key=load_key(shops.keys / "alipay_merchant.pem"))
     for sender, fields, accepted in (
         (forger, notice, False),
         (provider, {**notice, "total_amount": "0.01"}, False),
+        (provider, {**notice, "seller_id": "2088100000000001"}, False),
+        (provider, {**notice, "out_trade_no": f"{number}-another"}, False),
         (provider, notice, True),
     ):
         headers, body = sender.notification(fields)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from paymesh.payments.credentials.claim import Asked, Authenticated, Claim, CredentialScheme, invalid
 from paymesh.payments.credentials.verifiers import decoys
-from paymesh.payments.denial import Denial
+from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, Verifier
 from paymesh.payments.request import RepeatedHeader
 
@@ -30,7 +30,7 @@ async def authenticate(scheme: CredentialScheme, asked: Asked) -> Authenticated 
     if key is None:
         return replace(invalid(problem), hint=_hint(claim, keys))
     if claim.expires_at_s is not None and asked.now_s > claim.expires_at_s:
-        return invalid("the signature's own expiry has passed")
+        return Denial(Reason.TIMESTAMP_EXPIRED, "the signature's own expiry has passed")
     return await scheme.accept(claim, key, asked)
 
 

@@ -142,7 +142,8 @@ def caller_of(claim: Claim, key: CredentialKey) -> Authenticated:
         key_id=key.id,
         timestamp_s=claim.timestamp_s,
         window_s=claim.window_s,
-        nonce=None if claim.nonce is None else f"{claim.scheme}:{claim.key.name}:{claim.nonce}",
+        # The length keeps apart what `:` cannot: a key `a` with nonce `b:c`, and a key `a:b` with nonce `c`.
+        nonce=None if claim.nonce is None else f"{claim.scheme}:{len(claim.key.name)}:{claim.key.name}:{claim.nonce}",
         proves=key.proves,
     )
 

@@ -9,6 +9,7 @@ from paymesh.payments.credentials.alipay_v2 import AlipayV2
 from paymesh.payments.credentials.alipay_v3 import AlipayV3
 from paymesh.payments.credentials.claim import CredentialScheme
 from paymesh.payments.credentials.hmac_sha256 import HmacSha256
+from paymesh.payments.credentials.http_message_signatures import HttpMessageSignatures
 from paymesh.payments.credentials.mtls import Mtls
 from paymesh.payments.credentials.unionpay import Unionpay, UnionpayNotification
 from paymesh.payments.credentials.wechat_v3 import WechatV3
@@ -26,6 +27,7 @@ SCHEMES: Mapping[Scheme, CredentialScheme] = {
         Unionpay(),
         UnionpayNotification(),
         HmacSha256(),
+        HttpMessageSignatures(),
         Mtls(),
     )
 }

@@ -13,8 +13,9 @@ from typing import TypeVar
 
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
-from paymesh.payments.policy.callers import BucketSize, Merchant
+from paymesh.payments.policy.callers import BucketSize, Merchant, Scheme
 from paymesh.payments.policy.compile_credentials import CredentialCompiler
+from paymesh.payments.policy.credential_documents import AlipayCredentialDocument
 from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
 from paymesh.payments.policy.references import References
@@ -73,6 +74,7 @@ class Compiler:
             lambda document, path: self._route(document, path, channels, services, limits, notifications),
         )
         merchants = self._merchants(limits, routes)
+        self._require_sellers(notifications)
         signers = self._signers()
         ordered = sorted(with_entries(self._document.routes, routes, self._findings), key=_specificity)
         return c.Policy(
@@ -171,6 +173,16 @@ class Compiler:
             for number, credential in enumerate(document.credentials):
                 self._credentials.add(credential, (*path, "credentials", number), merchant)
         return merchants
+
+    def _require_sellers(self, notifications: Mapping[str, c.Notifications]) -> None:
+        """A notified seller must be the order's, so it has to be known before the first notification comes."""
+        if not any(read.scheme is Scheme.ALIPAY_NOTIFICATION for read in notifications.values()):
+            return
+        for index, merchant in enumerate(self._document.merchants):
+            for number, credential in enumerate(merchant.credentials):
+                if isinstance(credential, AlipayCredentialDocument) and credential.seller_id is None:
+                    path: DocumentPath = ("merchants", index, "credentials", number, "seller_id")
+                    self._findings.problem(path, "is required where a channel has Alipay notifications")
 
     # -- routes --------------------------------------------------------------------------------------------------
 
@@ -297,7 +309,12 @@ def _bucket(document: d.BucketDocument) -> BucketSize:
 
 def _fields(document: d.FieldsDocument, protocol: c.Protocol) -> c.Fields:
     given = {name: getattr(document, name) for name in d.FieldsDocument.model_fields}
-    return c.Fields(**given, amount_notation=_NOTATIONS.get(protocol, c.AmountNotation.MINOR_UNITS))
+    given["order_no"], *others = document.order_no or (None,)
+    return c.Fields(
+        **given,
+        order_no_otherwise=tuple(others),
+        amount_notation=_NOTATIONS.get(protocol, c.AmountNotation.MINOR_UNITS),
+    )
 
 
 def _template_regex(template: str) -> str:

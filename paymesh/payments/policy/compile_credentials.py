@@ -324,8 +324,6 @@ def _serial_for(protocol: c.Protocol, certificate: x509.Certificate | None) -> s
         return ""
     if protocol is c.Protocol.UNIONPAY:
         return str(certificate.serial_number)
-    if protocol is c.Protocol.WECHAT_V3:
-        return f"{certificate.serial_number:X}"
     return alipay_cert_sn(certificate)
 
 

@@ -119,6 +119,8 @@ class Fields:
     """Where a route's JSON body keeps the facts that decide: None means the route has no such fact."""
 
     order_no: JsonPointer | None = None
+    order_no_otherwise: tuple[JsonPointer, ...] = ()
+    """Where it may stand instead, if `order_no` has nothing; the first one counts."""
     amount: JsonPointer | None = None
     """Integer minor units."""
     currency: JsonPointer | None = None

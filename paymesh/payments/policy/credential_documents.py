@@ -189,8 +189,9 @@ class UnionpayNotificationDocument(Document):
     scheme: Literal["unionpay_notification"]
     authorities: PublicKeySource = Field(description="Root and intermediate certificates, PEM, one after the other.")
     common_name: Pattern = Field(
-        r"[^@]+@[^@]+@中国银联股份有限公司",
-        description="Regular expression for the certificate's whole CN; UnionPay's test system has another.",
+        r"[^@]+@[^@]+@中国银联股份有限公司(@[^@]*)?",
+        description="Regular expression for the certificate's whole CN. UnionPay's test system has 00040000:SIGN as "
+        "the third part.",
     )
 
 
@@ -201,9 +202,10 @@ NotificationDocument = Annotated[
 
 
 class ResponseSignerDocument(Document):
-    """The gateway's own key for what it answers itself (refusals), where the merchants' SDKs verify answers."""
+    """The gateway's own key for its refusals, where the merchants' SDKs verify answers. An SDK trusts one key for all
+    that it hears: sign with the key that signs the answers, or give the merchants this one and sign answers with it."""
 
-    protocol: Literal[Protocol.ALIPAY_V2, Protocol.ALIPAY_V3, Protocol.UNIONPAY, Protocol.WECHAT_V3]
+    protocol: Literal[Protocol.ALIPAY_V2, Protocol.UNIONPAY]
     private_key: SecretReference = Field(description="RSA private key, PEM without password.")
     certificate: PublicKeySource | None = Field(
         None, description="Sent with UnionPay answers; its serial names the key. Required there."

@@ -33,6 +33,7 @@ from paymesh.payments.policy.values import (
     Milliseconds,
     Name,
     Pointer,
+    Pointers,
     Port,
     SecretReference,
     Weight,
@@ -143,7 +144,7 @@ class FieldsDocument(Document):
     """Where a message keeps what is decided on: JSON pointers into its JSON body, or into an object of its form
     parameters (Alipay v2 with `biz_content` read: /biz_content/out_trade_no; UnionPay: /orderId)."""
 
-    order_no: Pointer | None = None
+    order_no: Pointers | None = Field(None, description="The first one that is there counts.")
     amount: Pointer | None = Field(
         None,
         description="Integer minor units; on Alipay routes decimal text such as '88.88', on UnionPay routes digits.",

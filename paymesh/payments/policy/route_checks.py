@@ -87,9 +87,11 @@ def _pay_problems(document: d.RouteDocument) -> Iterator[Problem]:
     for name in ("order_no", "amount"):
         if getattr(document.fields, name) is None:
             yield ("fields", name), "is required on a pay route: channels are chosen by it"
-    for name in ("order_no", "amount", "currency"):
-        decided = getattr(document.fields, name)
-        if decided is not None and any(_overlap(rule.field, decided) for rule in document.sanitize.request):
+    fields = document.fields
+    decided = [("order_no", place) for place in fields.order_no or ()]
+    decided += [(name, place) for name, place in (("amount", fields.amount), ("currency", fields.currency)) if place]
+    for name, place in decided:
+        if any(_overlap(rule.field, place) for rule in document.sanitize.request):
             yield ("sanitize",), f"must not change the {name} that was decided on"
 
 

@@ -64,6 +64,10 @@ def _pointer(value: object) -> object:
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in value[1:].split("/"))
 
 
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 def _percent_to_weight(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | str):
         # ValueError, not TypeError: pydantic reports only the former.
@@ -80,6 +84,7 @@ WRITTEN_AS: Mapping[object, str] = {
     _milliseconds: "duration",
     _percent_to_weight: "percentage",
     _pointer: "JSON pointer",
+    _as_list: "JSON pointer, or a list of them",
     _port: "port",
 }
 """What a value is called where it is written otherwise than it is kept."""
@@ -90,6 +95,7 @@ Interpolated = Annotated[str, BeforeValidator(_interpolated), StringConstraints(
 Port = Annotated[StrictInt, BeforeValidator(_port), Field(ge=1, le=65535)]
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=300_000)]
 Pointer = Annotated[tuple[str, ...], BeforeValidator(_pointer)]
+Pointers = Annotated[tuple[Pointer, ...], BeforeValidator(_as_list), Field(min_length=1, max_length=4)]
 Weight = Annotated[int, BeforeValidator(_percent_to_weight)]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]

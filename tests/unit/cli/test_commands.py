@@ -35,7 +35,7 @@ def http_file(folder: Path, keys: Path, body: bytes = BODY, more: str = "", sign
 
 def test_validate_says_what_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", DEMO]) == 0
-    assert capsys.readouterr().out.startswith("valid: 5 routes, 3 merchants, 4 channels, 3 services")
+    assert capsys.readouterr().out.startswith("valid: 18 routes, 5 merchants, 5 channels, 3 services")
 
 
 def test_validate_names_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

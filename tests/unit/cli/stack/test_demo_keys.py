@@ -13,7 +13,7 @@ from paymesh.payments.policy.load import load_policy
 def test_the_demo_policy_loads_with_them(tmp_path: Path) -> None:
     keys, generated = ensure_demo_keys(tmp_path)
     policy = load_policy([DEMO_POLICY, generated], {"PAYMESH_DEMO_KEYS": str(keys)})
-    assert len(policy.merchants) == SPLIT_MERCHANTS + 3
+    assert len(policy.merchants) == SPLIT_MERCHANTS + 5
 
 
 def test_private_files_are_private(tmp_path: Path) -> None:
