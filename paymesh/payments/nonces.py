@@ -34,7 +34,7 @@ class InProcessNonces:
             expired, digest = heapq.heappop(self._expiry)
             if self._seen.get(digest) == expired:
                 del self._seen[digest]
-        digest = hashlib.blake2b(nonce.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+        digest = hashlib.blake2b(nonce.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if digest in self._seen:
             return False
         if len(self._seen) >= self._capacity:
