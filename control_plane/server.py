@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from control_plane.admin import admin_pb2_grpc
 from control_plane.admin.service import Admin
 from control_plane.gateway import Gateway
-from control_plane.settings import GatewaySettings
+from control_plane.settings import GatewaySettings, GatewayTls
 from control_plane.weights import WeightStore
 from control_plane.xds.server import AggregatedDiscovery
 from paymesh.payments.policy.problems import PolicyErrors
@@ -89,7 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         try:
             settings = GatewaySettings(
-                _ip_and_port(args.gateway), _ip_and_port(args.ext_authz), _ip_and_port(args.ext_proc), args.access_log
+                _ip_and_port(args.gateway),
+                _ip_and_port(args.ext_authz),
+                _ip_and_port(args.ext_proc),
+                args.access_log,
+                _gateway_tls(args),
             )
             source = PolicySource(args.policy, os.environ)
             store = stack.enter_context(contextlib.closing(WeightStore(args.state / "weights.sqlite")))
@@ -101,6 +105,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server_options(args, "control_plane"),
             lambda runtime: _running(runtime, source, gateway, args.admin_listen),
         )
+
+
+def _gateway_tls(args: argparse.Namespace) -> GatewayTls | None:
+    files = [args.gateway_tls_cert, args.gateway_tls_key, args.gateway_tls_client_ca]
+    if not any(files):
+        return None
+    if args.gateway_tls_cert is None or args.gateway_tls_key is None:
+        raise StartupError("--gateway-tls-cert and --gateway-tls-key go together; --gateway-tls-client-ca needs both")
+    return GatewayTls(*files)
 
 
 def _ip_and_port(address: str) -> tuple[str, int]:
@@ -119,6 +132,13 @@ def _parser() -> argparse.ArgumentParser:
     add_policy_argument(parser)
     add("--admin-listen", default="127.0.0.1:18001", metavar="HOST:PORT", help="admin API: keep it on loopback")
     add("--gateway", default="127.0.0.1:8080", metavar="IP:PORT", help="where Envoy listens for merchants")
+    add("--gateway-tls-cert", metavar="FILE", help="PEM on Envoy's machine: merchants use TLS, with this certificate")
+    add("--gateway-tls-key", metavar="FILE", help="PEM on Envoy's machine: its private key")
+    add(
+        "--gateway-tls-client-ca",
+        metavar="FILE",
+        help="PEM on Envoy's machine: what issued merchants' certificates",
+    )
     add("--ext-authz", default="127.0.0.1:9001", metavar="IP:PORT", help="where Envoy finds ext_authz")
     add("--ext-proc", default="127.0.0.1:9002", metavar="IP:PORT", help="where Envoy finds ext_proc")
     add("--access-log", default="/dev/stdout", metavar="FILE", help="Envoy's access log")

@@ -6,6 +6,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayTls:
+    """Files that Envoy reads itself (PEM), so that no private key passes through the control plane.
+
+    With `client_ca`, a client may show a certificate; one that its authorities did not issue ends the handshake.
+    """
+
+    certificate: str
+    private_key: str
+    client_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """Addresses are (IP, port). `access_log` is a file, such as /dev/stdout."""
 
@@ -13,3 +25,5 @@ class GatewaySettings:
     ext_authz: tuple[str, int]
     ext_proc: tuple[str, int]
     access_log: str
+    tls: GatewayTls | None = None
+    """None: merchants come in plain text, for example behind something that ended their TLS."""

@@ -13,6 +13,7 @@ from envoy_data_plane.google.protobuf import Any
 from control_plane.resources import ext_authz_filter, ext_proc_filters
 from control_plane.resources.access_log import access_log, attempts_log
 from control_plane.resources.addresses import over_ads, socket_address
+from control_plane.resources.downstream_tls import downstream_tls
 from control_plane.resources.early_headers import early_header_mutation
 from control_plane.resources.local_replies import local_replies
 from control_plane.resources.names import LISTENER, ROUTE_CONFIGURATION
@@ -32,7 +33,8 @@ def build_listener(policy: Policy, settings: GatewaySettings) -> dict[str, bytes
         address=socket_address(settings.gateway),
         filter_chains=[
             listener.FilterChain(
-                filters=[listener.Filter(name="envoy.filters.network.http_connection_manager", typed_config=manager)]
+                filters=[listener.Filter(name="envoy.filters.network.http_connection_manager", typed_config=manager)],
+                transport_socket=None if settings.tls is None else downstream_tls(settings.tls),
             )
         ],
         per_connection_buffer_limit_bytes=max(_MIN_BUFFER_BYTES, largest + _HEADROOM_BYTES),

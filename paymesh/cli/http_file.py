@@ -36,11 +36,13 @@ def read_http_file(file: Path) -> Request:
         # Envoy removes these from every client's request before anything reads them.
         if not key.startswith("x-pay-"):
             headers[key] = (*headers.get(key, ()), value.strip())
-    return Request(parts[0], _origin_form(parts[1]), headers, body, request_id="offline")
+    target, scheme, authority = _resolve(parts[1], headers.get("host", ("",))[0])
+    return Request(parts[0], target, headers, body, request_id="offline", scheme=scheme, authority=authority)
 
 
-def _origin_form(target: str) -> str:
+def _resolve(target: str, host: str) -> tuple[str, str, str]:
+    """Path and query, scheme and authority. A file does not say how it was sent: https, unless its target does."""
     if target.startswith("/"):
-        return target
+        return target, "https", host
     url = urlsplit(target)
-    return (url.path or "/") + (f"?{url.query}" if url.query else "")
+    return (url.path or "/") + (f"?{url.query}" if url.query else ""), url.scheme, url.netloc

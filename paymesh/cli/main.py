@@ -16,12 +16,14 @@ from paymesh.cli.demo.command import add_demo_parser  # noqa: E402
 from paymesh.cli.explain import add_explain_parser  # noqa: E402
 from paymesh.cli.up import add_up_parser  # noqa: E402
 from paymesh.cli.validate import add_validate_parser  # noqa: E402
+from paymesh.cli.verify import add_verify_parser  # noqa: E402
 
 VERBS = (
     add_up_parser,
     add_demo_parser,
     add_validate_parser,
     add_explain_parser,
+    add_verify_parser,
     add_status_parser,
     add_set_weight_parser,
 )

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +39,8 @@ class StackOptions:
     policy: tuple[Path, ...] = (DEMO_POLICY,)
     run_dir: Path = Path(".paymesh")
     ports: Ports = field(default_factory=Ports)
+    more: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Further flags of `control_plane` and `ext_authz`, by process."""
 
 
 class LocalStack:
@@ -55,6 +57,7 @@ class LocalStack:
         if DEMO_POLICY in self._policy:
             # Only there: nobody's own policy gets two hundred merchants that it does not name.
             self._policy += (generated,)
+        self._more = options.more
         self._say = say
         self._children: dict[str, Child] = {}
 
@@ -66,7 +69,7 @@ class LocalStack:
             folder.mkdir(parents=True, exist_ok=True)
         bootstrap = self.run_dir / "bootstrap.yaml"
         bootstrap.write_text(render_bootstrap(admin_port=self.ports.envoy_admin, xds_port=self.ports.xds))
-        specs = processes(self.ports, self.run_dir, self._policy, self.keys, find_envoy(), bootstrap)
+        specs = processes(self.ports, self.run_dir, self._policy, self.keys, find_envoy(), bootstrap, self._more)
         environ = self._environ()
         try:
             for spec in specs:

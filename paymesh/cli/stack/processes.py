@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,15 @@ class ProcessSpec:
 
 
 def processes(
-    ports: Ports, run_dir: Path, policy: Sequence[Path], keys: Path, envoy: Path, bootstrap: Path
+    ports: Ports,
+    run_dir: Path,
+    policy: Sequence[Path],
+    keys: Path,
+    envoy: Path,
+    bootstrap: Path,
+    more: Mapping[str, Sequence[str]],
 ) -> tuple[ProcessSpec, ...]:
-    """In the order in which they start; they stop in the opposite one."""
+    """In the order in which they start; they stop in the opposite one. `more`: further flags by process."""
     at = ports.address
     policies = tuple(part for path in policy for part in ("--policy", str(path)))
     books = str(run_dir / "data" / "trade.sqlite")
@@ -49,6 +55,11 @@ def processes(
         "--metrics-listen", at("control_plane_metrics"), "--gateway", at("gateway"),
         "--ext-authz", at("ext_authz"), "--ext-proc", at("ext_proc"),
         "--state", str(run_dir / "data"), "--access-log", str(run_dir / "logs" / "access.log"),
+        *more.get("control_plane", ()),
+    )  # fmt: skip
+    ext_authz = module(
+        "ext_authz", *policies, "--listen", at("ext_authz"), "--metrics-listen", at("ext_authz_metrics"),
+        *more.get("ext_authz", ()),
     )  # fmt: skip
     envoy_command = (
         str(envoy), "-c", str(bootstrap), "--log-level", "warning", "--concurrency", "2",
@@ -66,7 +77,7 @@ def processes(
         # The deciding services before the control plane: Envoy must never route before they can refuse.
         ProcessSpec(
             "ext_authz",
-            module("ext_authz", *policies, "--listen", at("ext_authz"), "--metrics-listen", at("ext_authz_metrics")),
+            ext_authz,
             (f"grpc:{at('ext_authz')}",),
         ),
         ProcessSpec(

@@ -58,5 +58,5 @@ def _spend_the_time(claim: Claim, known: tuple[CredentialKey, ...] | list[Creden
 def _hint(claim: Claim, keys: tuple[CredentialKey, ...]) -> str | None:
     if not any(key.merchant is not None and key.merchant.sandbox for key in keys):
         return None
-    text = claim.signed.decode("utf-8", "replace")
+    text = claim.string_to_sign.decode("utf-8", "replace")
     return text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + "..."

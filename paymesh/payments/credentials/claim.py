@@ -42,6 +42,8 @@ class Claim:
     signature: bytes = field(repr=False)
     signed: bytes = field(repr=False)
     """Exactly the bytes that the signature covers."""
+    text: bytes | None = field(default=None, repr=False)
+    """The string to sign as its protocol calls it, where `signed` is a digest of it (UnionPay method 01)."""
     other_names: tuple[KeyRef, ...] = ()
     """What the same key may be called as well."""
     algorithm: Algorithm | None = None
@@ -58,6 +60,11 @@ class Claim:
     """A certificate (PEM) that came with the message and must be verified before its key is used."""
     content: object = field(default=None, repr=False)
     """Whatever the scheme's `accept` needs again."""
+
+    @property
+    def string_to_sign(self) -> bytes:
+        """What a merchant compares with its own."""
+        return self.signed if self.text is None else self.text
 
 
 @dataclass(frozen=True, slots=True)

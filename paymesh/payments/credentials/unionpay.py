@@ -86,6 +86,7 @@ class Unionpay:
             algorithm=algorithm,
             signature=signature,
             signed=signed,
+            text=text,
             timestamp_s=None if asks else timestamp,
             window_s=WINDOW_S,
             content=values,

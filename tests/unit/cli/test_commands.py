@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -72,6 +73,53 @@ def test_explain_decides_as_of_the_time_it_is_told(
     file = http_file(tmp_path, keys)
     assert main(["explain", str(file), "--policy", DEMO, "--at", str(int(time.time()) + 1000)]) == 0
     assert "timestamp_expired" in capsys.readouterr().out
+
+
+class TestVerify:
+    def run(self, *arguments: str) -> int:
+        return main(["verify", *arguments, "--policy", DEMO])
+
+    def test_the_string_to_sign_is_printed_byte_for_byte(
+        self, tmp_path: Path, keys: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    ) -> None:
+        file = http_file(tmp_path, keys)
+        assert self.run(str(file), "--merchant", "teahouse") == 0
+        shown = capfdbinary.readouterr().out
+        request = read_http_file(file)
+        stamp, nonce = request.headers["paymesh-timestamp"][0], request.headers["paymesh-nonce"][0]
+        text = f"POST\n/v1/payments\n{stamp}\n{nonce}\n{hashlib.sha256(request.body).hexdigest()}\n".encode()
+        assert b"-" * 72 + b"\n" + text + b"-" * 72 in shown
+        assert b"verifies as teahouse, key teahouse-2026" in shown
+
+    def test_the_first_byte_that_differs(self, tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        theirs = tmp_path / "theirs.txt"
+        theirs.write_bytes(b"POST\n/v1/payment?")
+        file = http_file(tmp_path, keys, signed=b"other")
+        assert self.run(str(file), "--merchant", "teahouse", "--theirs", str(theirs)) == 1
+        shown = capsys.readouterr().out
+        assert "theirs    differs at byte 16" in shown
+        assert "b's' (0x73)" in shown
+        assert "b'?' (0x3f)" in shown
+        assert "refused: signature mismatch" in shown
+
+    def test_another_merchants_key(self, tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.run(str(http_file(tmp_path, keys)), "--merchant", "smallstall") == 1
+        shown = capsys.readouterr().out
+        assert "belongs to teahouse, not to smallstall" in shown
+        assert "verifies, but as merchant teahouse" in shown
+
+    def test_what_cannot_be_checked_is_named(
+        self, tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = http_file(tmp_path, keys)
+        assert self.run(str(file), "--merchant", "nobody") == 2
+        assert "no merchant nobody" in capsys.readouterr().err
+        file.write_bytes(b"GET /nowhere HTTP/1.1\r\n\r\n")
+        assert self.run(str(file), "--merchant", "teahouse") == 2
+        assert "no route matches GET /nowhere" in capsys.readouterr().err
+        file.write_bytes(b"POST /v1/payments HTTP/1.1\r\n\r\n{}")
+        assert self.run(str(file), "--merchant", "teahouse") == 2
+        assert "no credential of hmac" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"])

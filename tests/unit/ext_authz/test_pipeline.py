@@ -15,11 +15,9 @@ from ext_authz.wire import upstream_headers, write_response
 from paymesh.cli.demo.signing import HmacMerchant, WechatMerchant, WechatPlatform
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.nonces import InProcessNonces
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.request import Request
-from paymesh.payments.token_bucket import InProcessBuckets
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NOW_S = int(time.time())
