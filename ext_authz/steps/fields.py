@@ -12,10 +12,9 @@ from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.fields import OrderFacts, read_facts
 from paymesh.payments.json_body import BodyError, BodyErrorKind, JsonLimits, parse_json
 from paymesh.payments.permission import in_its_own_name
-from paymesh.payments.policy.compiled import Fields, Protocol, Route
+from paymesh.payments.policy.compiled import Protocol, Route
 from paymesh.payments.request import Request
 
-_NOTHING = Fields()
 _REASONS = {
     BodyErrorKind.DUPLICATE_KEY: Reason.BODY_DUPLICATE_KEY,
     BodyErrorKind.SIZE: Reason.BODY_TOO_LARGE,
@@ -38,7 +37,7 @@ class FieldsStep:
             document = _read_body(request, route)
             if isinstance(document, Denial):
                 return document
-        if document is None and route.fields == _NOTHING:
+        if document is None and not route.fields.asked_for:
             facts, read = OrderFacts(), False
         else:
             found_facts = read_facts(route.fields, document)
@@ -46,7 +45,8 @@ class FieldsStep:
                 return found_facts
             facts, read = found_facts, True
         if caller is not None:
-            foreign = in_its_own_name(caller, route.protocol, document, request.query, facts.app_id)
+            app_id = None if route.fields.app_id is None else facts.app_id
+            foreign = in_its_own_name(caller, route.protocol, document, request.query, app_id)
             if foreign is not None:
                 return foreign
         if not read:
@@ -60,7 +60,7 @@ def reads_body(route: Route, request: Request) -> bool:
 
     A provider's message is read as well: it may name a merchant or an app in which it does not speak.
     """
-    if route.fields != _NOTHING:
+    if route.fields.asked_for:
         return True
     return bool(request.body) and (bool(route.sanitize_request) or route.protocol is Protocol.WECHAT_V3)
 

@@ -54,6 +54,11 @@ def read_facts(fields: Fields, value: object) -> OrderFacts | Denial:
         if not isinstance(found, str) or not _ORDER_NO.fullmatch(found):
             return _field_invalid(fields.app_id, "is not an app id")
         app_id = found
+    for place in fields.app_id_if_there if app_id is None else ():
+        found = lookup(value, place)
+        if isinstance(found, str) and _ORDER_NO.fullmatch(found):
+            app_id = found
+            break
     return OrderFacts(order_no, money, product, app_id)
 
 

@@ -39,6 +39,10 @@ _NOTATIONS: Mapping[c.Protocol, c.AmountNotation] = {
 """protocols.md section 1; every other protocol has integers."""
 
 
+_APP_IDS: Mapping[c.Protocol, tuple[c.JsonPointer, ...]] = {c.Protocol.WECHAT_V3: (("appid",), ("sp_appid",))}
+"""Elsewhere the credential itself proves the app id."""
+
+
 class Named(TypingProtocol):
     @property
     def name(self) -> str: ...
@@ -313,6 +317,7 @@ def _fields(document: d.FieldsDocument, protocol: c.Protocol) -> c.Fields:
     return c.Fields(
         **given,
         order_no_otherwise=tuple(others),
+        app_id_if_there=_APP_IDS.get(protocol, ()),
         amount_notation=_NOTATIONS.get(protocol, c.AmountNotation.MINOR_UNITS),
     )
 

@@ -128,8 +128,15 @@ class Fields:
     product: JsonPointer | None = None
     fixed_product: str | None = None
     app_id: JsonPointer | None = None
+    app_id_if_there: tuple[JsonPointer, ...] = ()
+    """Where the protocol itself has it; not required."""
     required: tuple[JsonPointer, ...] = ()
     amount_notation: AmountNotation = AmountNotation.MINOR_UNITS
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether a message must be read for them."""
+        return any((self.order_no, self.amount, self.currency, self.product, self.app_id, self.required))
 
 
 @dataclass(frozen=True, slots=True)
