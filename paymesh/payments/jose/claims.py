@@ -1,4 +1,4 @@
-"""Owns judging a verified token's claims (RFC 7519 section 4.1, RFC 8725). Refuses tokens for others, and bound ones."""
+"""Owns judging a verified token's claims (RFC 7519 section 4.1, RFC 8725). Refuses tokens for others and bound ones."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class UrlKeys:
         self,
         url: str,
         fetch: HttpFetch,
-        times: KeyUrlTimes = KeyUrlTimes(),  # noqa: B008 - frozen
+        times: KeyUrlTimes = KeyUrlTimes(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
@@ -137,12 +137,13 @@ class UrlKeys:
                 await self._task
 
     async def _current(self) -> JwkSet:
-        """The set that serves now. Waits only where there is no fresh one."""
-        now = self._clock()
-        if self.freshness is Freshness.FRESH:
-            if now >= self._refresh_after and now >= self._retry_after:
+        """The set that serves now. Waits only where there is no fresh one, and not for a URL that fails anyway."""
+        now, freshness = self._clock(), self.freshness
+        due = now >= self._retry_after
+        if freshness is Freshness.FRESH or (freshness is Freshness.STALE and self._failures):
+            if due and now >= self._refresh_after:
                 self._begin()
-        elif now >= self._retry_after or self._task is not None:
+        elif due or self._task is not None:
             await self._renew()
         if self._set is None or self.freshness is Freshness.DEAD:
             raise Unavailable(f"no keys from {shown(self._url)}")
@@ -234,7 +235,7 @@ class KeySources:
     def __init__(
         self,
         fetch: HttpFetch,
-        times: KeyUrlTimes = KeyUrlTimes(),  # noqa: B008 - frozen
+        times: KeyUrlTimes = KeyUrlTimes(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
@@ -254,13 +255,15 @@ class KeySources:
         """Fetch before the first request needs it. A failure is logged and waits for its turn."""
         await asyncio.gather(*(self.at(url).prefetch() for url in set(urls)))
 
-    async def keep_only(self, urls: Iterable[str]) -> None:
-        """Forget the URLs that no policy names any more."""
+    def keep_only(self, urls: Iterable[str]) -> None:
+        """Forget the URLs that no policy names any more. Requests that still wait for one get its answer."""
         for url in self._by_url.keys() - set(urls):
-            await self._by_url.pop(url).close()
+            del self._by_url[url]
 
     async def close(self) -> None:
-        await self.keep_only(())
+        """End what is under way."""
+        for source in self._by_url.values():
+            await source.close()
 
 
 def fresh_for_s(headers: Mapping[str, str], times: KeyUrlTimes) -> float:
