@@ -1,0 +1,1 @@
+"""Merchants in an SQL table, looked up on demand behind a bounded cache."""
