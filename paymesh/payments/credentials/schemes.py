@@ -10,6 +10,7 @@ from paymesh.payments.credentials.alipay_v3 import AlipayV3
 from paymesh.payments.credentials.claim import CredentialScheme
 from paymesh.payments.credentials.hmac_sha256 import HmacSha256
 from paymesh.payments.credentials.http_message_signatures import HttpMessageSignatures
+from paymesh.payments.credentials.jwt import Jwt
 from paymesh.payments.credentials.mtls import Mtls
 from paymesh.payments.credentials.unionpay import Unionpay, UnionpayNotification
 from paymesh.payments.credentials.wechat_v3 import WechatV3
@@ -28,6 +29,7 @@ SCHEMES: Mapping[Scheme, CredentialScheme] = {
         UnionpayNotification(),
         HmacSha256(),
         HttpMessageSignatures(),
+        Jwt(),
         Mtls(),
     )
 }

@@ -28,12 +28,13 @@ class JwsAlgorithm(enum.StrEnum):
     HS256 = "HS256"
 
 
-_ALGORITHMS: Mapping[Algorithm, JwsAlgorithm] = {
-    Algorithm.RSA_SHA256: JwsAlgorithm.RS256,
-    Algorithm.ECDSA_P256_SHA256: JwsAlgorithm.ES256,
-    Algorithm.ED25519: JwsAlgorithm.EDDSA,
-    Algorithm.HMAC_SHA256: JwsAlgorithm.HS256,
+JWS_ALGORITHMS: Mapping[JwsAlgorithm, Algorithm] = {
+    JwsAlgorithm.RS256: Algorithm.RSA_SHA256,
+    JwsAlgorithm.ES256: Algorithm.ECDSA_P256_SHA256,
+    JwsAlgorithm.EDDSA: Algorithm.ED25519,
+    JwsAlgorithm.HS256: Algorithm.HMAC_SHA256,
 }
+_NAMES = {algorithm: name for name, algorithm in JWS_ALGORITHMS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Jwk:
 
     @property
     def algorithm(self) -> JwsAlgorithm:
-        return _ALGORITHMS[self.verifier.algorithm]
+        return _NAMES[self.verifier.algorithm]
 
 
 @dataclass(frozen=True, slots=True)

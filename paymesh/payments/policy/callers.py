@@ -58,6 +58,8 @@ class KeyKind(enum.StrEnum):
     """`keyid`."""
     JWT = "jwt"
     """`issuer name/subject`: who the subject of a verified token is."""
+    JWT_ISSUER = "jwt_issuer"
+    """The `iss` claim: whose keys may have signed a token."""
     MTLS = "mtls"
     """A SPIFFE ID, or `sha256:` and the certificate's fingerprint."""
     PROVIDER = "provider"

@@ -58,7 +58,7 @@ class Compiler:
     def __init__(self, document: d.PolicyDocument, tree: SourceTree, references: References) -> None:
         self._document = document
         self._findings = Findings(tree, references)
-        self._credentials = CredentialCompiler(self._findings, {})
+        self._credentials = CredentialCompiler(self._findings, {one.name: one for one in document.jwt_issuers})
 
     @property
     def problems(self) -> list[PolicyProblem]:
@@ -77,6 +77,7 @@ class Compiler:
             self._document.routes,
             lambda document, path: self._route(document, path, channels, services, limits, notifications),
         )
+        issuers = self._issuers()
         merchants = self._merchants(limits, routes)
         self._require_sellers(notifications)
         signers = self._signers()
@@ -90,6 +91,7 @@ class Compiler:
             keys=self._credentials.keys,
             identities=self._credentials.identities,
             certificates=self._credentials.certificates,
+            jwt_issuers=issuers,
             signers=signers,
             routes_by_name={**routes, **{route.name: route for route in ordered}},
         )
@@ -152,6 +154,18 @@ class Compiler:
                 if read is not None:
                     found[document.name] = read
         return found
+
+    def _issuers(self) -> dict[str, c.JwtIssuer]:
+        issuers: dict[str, c.JwtIssuer] = {}
+        named = self._unique(self._document.jwt_issuers, ("jwt_issuers",))
+        for index, document in named:
+            path: DocumentPath = ("jwt_issuers", index)
+            if any(known.issuer == document.issuer for known in issuers.values()):
+                self._findings.problem((*path, "issuer"), "has another entry already: its keys could not be told apart")
+            issuer = self._credentials.issuer(document, path)
+            if issuer is not None:
+                issuers[issuer.issuer] = issuer
+        return issuers
 
     def _signers(self) -> dict[c.Protocol, Signer]:
         signers: dict[c.Protocol, Signer] = {}

@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from paymesh.payments.credentials import verifiers as v
+from paymesh.payments.jose.fetch import url_problem
+from paymesh.payments.jose.jwks import JwksProblem, parse_jwks
+from paymesh.payments.jose.keys import JWS_ALGORITHMS, JwkSet, JwsAlgorithm, secret_keys
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import credential_documents as d
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Merchant, Scheme, Verifier
@@ -211,6 +214,38 @@ class CredentialCompiler:
                 key = _key(_fingerprint(found.rsa), v.RsaSha256(found.rsa), None, {}, platform, found.certificate)
                 self._add(KeyRef(KeyKind.PROVIDER, channel), key, place)
         return c.Notifications(Scheme.ALIPAY_NOTIFICATION)
+
+    # -- issuers of tokens -----------------------------------------------------------------------------------------
+
+    def issuer(self, document: d.JwtIssuerDocument, path: DocumentPath) -> c.JwtIssuer | None:
+        keys: JwkSet | str | None = None
+        if document.secret is not None:
+            secret = self._findings.secret((*path, "secret"), document.secret, at_least=MIN_SIGNATURE_SECRET_BYTES)
+            keys = None if secret is None else secret_keys(secret)
+        elif isinstance(document.jwks, d.KeySetUrlDocument):
+            keys = document.jwks.url
+            problem = url_problem(keys)
+            if problem is not None:
+                self._findings.problem((*path, "jwks", "url"), problem)
+        else:
+            keys = self._key_set((*path, "jwks"), document.jwks)
+        if keys is None:
+            return None
+        algorithms = frozenset(JWS_ALGORITHMS[JwsAlgorithm(name)] for name in document.algorithms)
+        return c.JwtIssuer(
+            document.name, document.issuer, document.audiences, algorithms, document.leeway // 1000, keys
+        )
+
+    def _key_set(self, path: DocumentPath, source: object) -> JwkSet | None:
+        content = self._findings.resolve(path, self._findings.references.content, source)
+        found = None if content is None else parse_jwks(content)
+        if isinstance(found, JwksProblem):
+            self._findings.problem(path, found.detail)
+            return None
+        if found is not None and not found.keys:
+            self._findings.problem(path, f"has no usable key ({'; '.join(found.skipped) or 'it is empty'})")
+            return None
+        return found
 
     # -- the gateway's own -----------------------------------------------------------------------------------------
 

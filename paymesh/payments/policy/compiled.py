@@ -10,7 +10,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from paymesh.payments.policy.callers import BucketSize, CredentialKey, KeyRef, Merchant, Scheme
+from paymesh.payments.jose.keys import JwkSet
+from paymesh.payments.policy.callers import Algorithm, BucketSize, CredentialKey, KeyRef, Merchant, Scheme
 from paymesh.payments.policy.certificates import CertificateTrust
 from paymesh.payments.secrets import Secret
 from paymesh.payments.signers import Signer
@@ -156,6 +157,20 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
+class JwtIssuer:
+    """Whose tokens are believed, and for what."""
+
+    name: str
+    issuer: str
+    """The exact `iss`."""
+    audiences: tuple[str, ...]
+    algorithms: frozenset[Algorithm]
+    leeway_s: int
+    keys: JwkSet | str
+    """A set read with the policy, or the URL of one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Notifications:
     """How to read one channel's notifications, besides the provider's keys."""
 
@@ -283,6 +298,8 @@ class Policy:
     """Whose an mchid, an app id, a mer_id or a token's subject is."""
     certificates: Mapping[str, CertificateTrust]
     """By channel: whose certificates may come with its notifications."""
+    jwt_issuers: Mapping[str, JwtIssuer]
+    """By `iss`."""
     signers: Mapping[Protocol, Signer]
     """What signs our own answers, by the protocol whose SDKs verify them."""
     routes_by_name: Mapping[str, Route] = field(repr=False)

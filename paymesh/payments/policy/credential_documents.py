@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, m
 
 from paymesh.payments.policy.callers import Algorithm
 from paymesh.payments.policy.compiled import Protocol
-from paymesh.payments.policy.values import Document, FileReference, Identifier, Name, SecretReference
+from paymesh.payments.policy.values import Document, FileReference, Identifier, Milliseconds, Name, SecretReference
 
 PublicKeySource = Annotated[str, StringConstraints(min_length=1)] | FileReference
 
@@ -157,6 +157,39 @@ CredentialDocument = Annotated[
     | MtlsCredentialDocument,
     Field(discriminator="scheme"),
 ]
+
+
+class KeySetUrlDocument(Document):
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
+        description="https:// (http:// only to this machine). Kept as long as its Cache-Control says, renewed before, and "
+        "asked at most once in ten seconds because of an unknown `kid`."
+    )
+
+
+class JwtIssuerDocument(Document):
+    """Whose JSON Web Tokens are believed. Required claims: exp, iat, iss, aud, sub (RFC 7519, 8725)."""
+
+    name: Name
+    issuer: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(description="The exact `iss`.")
+    audiences: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        min_length=1, description="`aud` must name one of them."
+    )
+    algorithms: tuple[Literal["RS256", "ES256", "EdDSA", "HS256"], ...] = Field(
+        ("RS256", "ES256", "EdDSA"), min_length=1, description="HS256 needs `secret`, the others `jwks`."
+    )
+    jwks: FileReference | KeySetUrlDocument | None = Field(None, description="The issuer's public keys (RFC 7517).")
+    secret: SecretReference | None = Field(None, description="For HS256, at least 32 bytes.")
+    leeway: Milliseconds = Field(30_000, description="By how much the clocks may differ, at most 60s.")
+
+    @model_validator(mode="after")
+    def _key_of_its_kind(self) -> JwtIssuerDocument:
+        if (self.jwks is None) == (self.secret is None):
+            raise ValueError("exactly one of jwks and secret is required")
+        if (self.secret is not None) != (self.algorithms == ("HS256",)):
+            raise ValueError("a secret signs with HS256 alone, and a key set never does")
+        if self.leeway > 60_000:
+            raise ValueError("a leeway is at most 60s")
+        return self
 
 
 class PlatformKeyDocument(DatedDocument):

@@ -21,6 +21,7 @@ from paymesh.payments.policy.compiled import (
 )
 from paymesh.payments.policy.credential_documents import (
     CredentialDocument,
+    JwtIssuerDocument,
     NotificationDocument,
     ResponseSignerDocument,
 )
@@ -209,4 +210,5 @@ class PolicyDocument(Document):
     channels: tuple[ChannelDocument, ...] = ()
     services: tuple[ServiceDocument, ...] = ()
     rate_limits: tuple[RateLimitDocument, ...] = ()
+    jwt_issuers: tuple[JwtIssuerDocument, ...] = ()
     response_signers: tuple[ResponseSignerDocument, ...] = ()

@@ -92,6 +92,10 @@ class References:
         except ValueError as error:
             raise UnusableReference("holds no PEM certificates") from error
 
+    def content(self, reference: FileReference, beside: Path) -> bytes:
+        """A file's bytes. Raises UnusableReference."""
+        return self._read(beside.parent / reference.file)
+
     def rsa_private_key(self, reference: SecretReference, beside: Path) -> RSAPrivateKey:
         """An RSA private key, PEM without password. Raises UnusableReference."""
         try:
