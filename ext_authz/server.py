@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import grpc
 from envoy.service.accesslog.v3 import als_pb2_grpc
@@ -15,7 +18,10 @@ from ext_authz.access_log import AccessLog
 from ext_authz.check_context import CheckContext, Decision, Step
 from ext_authz.pipeline import build_pipeline, decide, in_process_stores
 from ext_authz.wire import read_request, write_response
+from paymesh.payments.credentials.directory import PolicyKeys
+from paymesh.payments.jose.key_source import KeySources
 from paymesh.payments.policy.source import PolicySource
+from paymesh.server.http_fetch import AiohttpFetch
 from paymesh.server.policy_service import run_policy_service
 from paymesh.server.service import ServiceRuntime
 from paymesh.server.trace import parse_traceparent, set_trace
@@ -92,15 +98,23 @@ def _log_decision(decision: Decision, elapsed_s: float) -> None:
     _LOG.info("decision", extra={"fields": fields})
 
 
-def _register(runtime: ServiceRuntime, source: PolicySource) -> None:
-    stores = in_process_stores()
+@contextlib.asynccontextmanager
+async def _serving(runtime: ServiceRuntime, source: PolicySource, _: argparse.Namespace) -> AsyncIterator[None]:
+    fetch = AiohttpFetch()
+    key_sources = KeySources(fetch)
+    stores = replace(in_process_stores(), directory=PolicyKeys(key_sources))
     servicer = Authorization(source, build_pipeline(stores), Metrics(runtime.metrics))
     external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
     als_pb2_grpc.add_AccessLogServiceServicer_to_server(AccessLog(stores.orders, runtime.metrics), runtime.server)
+    try:
+        yield
+    finally:
+        await key_sources.close()
+        await fetch.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM. Exit code 2: a bad policy or a taken port."""
     return run_policy_service(
-        "ext_authz", "Decides every request before Envoy routes it.", "127.0.0.1:9001", _register, arguments
+        "ext_authz", "Decides every request before Envoy routes it.", "127.0.0.1:9001", _serving, arguments
     )

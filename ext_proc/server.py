@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
@@ -43,13 +45,15 @@ class ExternalProcessor(pb_grpc.ExternalProcessorServicer):  # type: ignore[misc
             stream.close()
 
 
-def _register(runtime: ServiceRuntime, source: PolicySource) -> None:
+@contextlib.asynccontextmanager
+async def _serving(runtime: ServiceRuntime, source: PolicySource, _: argparse.Namespace) -> AsyncIterator[None]:
     servicer = ExternalProcessor(lambda: source.current, Record(runtime.metrics))
     pb_grpc.add_ExternalProcessorServicer_to_server(servicer, runtime.server)
+    yield
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM. Exit code 2: a bad policy or a taken port."""
     return run_policy_service(
-        "ext_proc", "Sanitises request bodies and observes responses.", "127.0.0.1:9002", _register, arguments
+        "ext_proc", "Sanitises request bodies and observes responses.", "127.0.0.1:9002", _serving, arguments
     )

@@ -18,6 +18,9 @@ from paymesh.server.service import ServiceRuntime, add_server_arguments, run_ser
 
 EXIT_UNUSABLE = 2
 
+Serving = Callable[[ServiceRuntime, PolicySource, argparse.Namespace], contextlib.AbstractAsyncContextManager[None]]
+"""Adds the servicers, and ends on leaving whatever it began. Raises StartupError for flags that cannot be used."""
+
 
 def add_policy_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", action="append", type=Path, required=True, help="file or folder; may repeat")
@@ -43,13 +46,15 @@ def run_policy_service(
     name: str,
     description: str,
     default_listen: str,
-    register: Callable[[ServiceRuntime, PolicySource], None],
+    serving: Serving,
     arguments: Sequence[str] | None = None,
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda _: None,
 ) -> int:
-    """Run until SIGTERM; `register` adds the servicers. Exit code 2: a bad policy or a taken port."""
+    """Run until SIGTERM; `add_arguments` adds the service's own flags. Exit code 2: a bad policy or a taken port."""
     parser = argparse.ArgumentParser(prog=name, description=description)
     add_policy_argument(parser)
     add_server_arguments(parser, default_listen=default_listen)
+    add_arguments(parser)
     args = parser.parse_args(arguments)
     try:
         source = PolicySource(args.policy, os.environ)
@@ -59,8 +64,7 @@ def run_policy_service(
 
     @contextlib.asynccontextmanager
     async def running(runtime: ServiceRuntime) -> AsyncIterator[None]:
-        register(runtime, source)
-        async with watching(source, runtime.metrics):
+        async with serving(runtime, source, args), watching(source, runtime.metrics):
             yield
 
     return run_service(server_options(args, name), running)
