@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Any, Protocol
 
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -22,6 +23,7 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
 from paymesh.payments.shared_state.address import StateAddress, Topology
@@ -53,6 +55,10 @@ class Servers(Protocol):
 class _Opener(Protocol):
     async def open(self) -> AbstractConnection:
         """A connection that is ready. Raises RedisError or OSError."""
+        ...
+
+    def broken(self) -> None:
+        """A connection broke, or its server answers no more."""
         ...
 
     def forget(self) -> None: ...
@@ -90,6 +96,7 @@ class OneServer:
                 await self._release(connection, generation, usable=not isinstance(error, ReadOnlyError))
                 raise
             except BaseException:  # cancelled among them: the answer may still come
+                self._opener.broken()
                 await connection.disconnect(nowait=True)
                 raise
             await self._release(connection, generation, usable=True)
@@ -143,6 +150,9 @@ class _FixedServer:
             return await self._dialler.unix(self._address.path)
         return await self._dialler.tcp(*self._address.hosts[0])
 
+    def broken(self) -> None:
+        """The address does not change."""
+
     def forget(self) -> None:
         self._dialler.forget()
 
@@ -177,10 +187,20 @@ class _SentinelMaster:
             if master is None:
                 host, port = await self._sentinels.discover_master(self._master_name)
                 master = self._master = (str(host), int(port))
-        return await self._dialler.tcp(*master)
+        connection = await self._dialler.tcp(*master)
+        try:
+            await _require_master(connection)
+        except BaseException:
+            self.broken()
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    def broken(self) -> None:
+        self._master = None
 
     def forget(self) -> None:
-        self._master = None
+        self.broken()
         self._dialler.forget()
 
     async def close(self) -> None:
@@ -214,6 +234,8 @@ class ClusterServers:
             task.cancel()
             self._refresh()
             raise
+        if task.cancelled():  # by `reset`: it is not our caller who was cancelled
+            raise RedisConnectionError("the connections were dropped")
         error = task.exception()
         if error is not None and not isinstance(error, ResponseError):
             self._refresh()
@@ -221,15 +243,21 @@ class ClusterServers:
 
     async def reset(self) -> None:
         former, self._cluster = self._cluster, self._new_cluster()
-        with contextlib.suppress(RedisError, OSError):
-            await former.aclose()
+        await self._drop(former)
 
     async def close(self) -> None:
+        await self._drop(self._cluster)
+
+    async def _drop(self, cluster: RedisCluster) -> None:
         tasks = [*self._detached, *([self._refreshing] if self._refreshing else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._cluster.aclose()
+        # RedisCluster.aclose() closes nothing after a failure, for then it takes itself for not connected.
+        nodes = cluster.nodes_manager
+        for close in (partial(nodes.aclose, "nodes_cache"), partial(nodes.aclose, "startup_nodes"), cluster.aclose):
+            with contextlib.suppress(RedisError, OSError):
+                await close()
 
     def _new_cluster(self) -> RedisCluster:
         options: dict[str, Any] = {
@@ -297,6 +325,14 @@ class _Dialler:
 def _login(address: StateAddress) -> dict[str, Any]:
     password = None if address.password is None else address.password.reveal().decode("utf-8", "surrogateescape")
     return {"username": address.username, "password": password}
+
+
+async def _require_master(connection: AbstractConnection) -> None:
+    # Sentinels may be behind, and a former master answers reads with what was true once.
+    await connection.send_command("ROLE")
+    role = await connection.read_response()
+    if role[0] != b"master":
+        raise RedisConnectionError("not a master any more")
 
 
 async def _connected(connection: AbstractConnection) -> AbstractConnection:
