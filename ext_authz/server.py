@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from ext_authz.pipeline import build_pipeline, decide, in_process_stores
 from ext_authz.wire import read_request, write_response
 from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.jose.key_source import KeySources
+from paymesh.payments.merchant_table.directory import TableDirectory
 from paymesh.payments.policy.source import PolicySource
 from paymesh.server.http_fetch import AiohttpFetch
 from paymesh.server.policy_service import run_policy_service
@@ -102,13 +104,15 @@ def _log_decision(decision: Decision, elapsed_s: float) -> None:
 async def _serving(runtime: ServiceRuntime, source: PolicySource, _: argparse.Namespace) -> AsyncIterator[None]:
     fetch = AiohttpFetch()
     key_sources = KeySources(fetch)
-    stores = replace(in_process_stores(), directory=PolicyKeys(key_sources))
+    directory = TableDirectory(lambda policy: policy.merchant_table, os.environ, PolicyKeys(key_sources))
+    stores = replace(in_process_stores(), directory=directory)
     servicer = Authorization(source, build_pipeline(stores), Metrics(runtime.metrics))
     external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
     als_pb2_grpc.add_AccessLogServiceServicer_to_server(AccessLog(stores.orders, runtime.metrics), runtime.server)
     try:
         yield
     finally:
+        await directory.close()
         await key_sources.close()
         await fetch.close()
 

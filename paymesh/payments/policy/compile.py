@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol as TypingProtocol
 from typing import TypeVar
 
+from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
 from paymesh.payments.policy.callers import BucketSize, Merchant, Scheme
 from paymesh.payments.policy.compile_credentials import CredentialCompiler
 from paymesh.payments.policy.credential_documents import AlipayCredentialDocument
 from paymesh.payments.policy.findings import Findings
+from paymesh.payments.policy.merchant_table_document import compile_merchant_table
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
 from paymesh.payments.policy.references import References
 from paymesh.payments.policy.route_checks import PROTOCOLS, TEMPLATE_SEGMENT, route_problems
@@ -93,6 +95,7 @@ class Compiler:
             certificates=self._credentials.certificates,
             jwt_issuers=issuers,
             signers=signers,
+            merchant_table=self._merchant_table(limits, routes, notifications),
             routes_by_name={**routes, **{route.name: route for route in ordered}},
         )
 
@@ -166,6 +169,19 @@ class Compiler:
             if issuer is not None:
                 issuers[issuer.issuer] = issuer
         return issuers
+
+    def _merchant_table(
+        self,
+        limits: Mapping[str, c.RateLimit],
+        routes: Mapping[str, c.Route],
+        notifications: Mapping[str, c.Notifications],
+    ) -> MerchantTable | None:
+        if self._document.merchant_table is None:
+            return None
+        issuers = [issuer.name for issuer in self._document.jwt_issuers]
+        return compile_merchant_table(
+            self._document.merchant_table, ("merchant_table",), limits, routes, issuers, notifications, self._findings
+        )
 
     def _signers(self) -> dict[c.Protocol, Signer]:
         signers: dict[c.Protocol, Signer] = {}

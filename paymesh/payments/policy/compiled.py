@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from paymesh.payments.jose.keys import JwkSet
+from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy.callers import Algorithm, BucketSize, CredentialKey, KeyRef, Merchant, Scheme
 from paymesh.payments.policy.certificates import CertificateTrust
 from paymesh.payments.secrets import Secret
@@ -304,3 +305,5 @@ class Policy:
     """What signs our own answers, by the protocol whose SDKs verify them."""
     routes_by_name: Mapping[str, Route] = field(repr=False)
     """Entry routes and their variants included."""
+    merchant_table: MerchantTable | None = None
+    """Where merchants are that no document has."""

@@ -25,6 +25,7 @@ from paymesh.payments.policy.credential_documents import (
     NotificationDocument,
     ResponseSignerDocument,
 )
+from paymesh.payments.policy.merchant_table_document import MerchantTableDocument
 from paymesh.payments.policy.values import (
     Currency,
     Document,
@@ -212,3 +213,4 @@ class PolicyDocument(Document):
     rate_limits: tuple[RateLimitDocument, ...] = ()
     jwt_issuers: tuple[JwtIssuerDocument, ...] = ()
     response_signers: tuple[ResponseSignerDocument, ...] = ()
+    merchant_table: MerchantTableDocument | None = None
