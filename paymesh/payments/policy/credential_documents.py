@@ -161,8 +161,8 @@ CredentialDocument = Annotated[
 
 class KeySetUrlDocument(Document):
     url: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
-        description="https:// (http:// only to this machine). Kept as long as its Cache-Control says, renewed before, and "
-        "asked at most once in ten seconds because of an unknown `kid`."
+        description="https:// (http:// only to this machine). Kept as long as its Cache-Control says, renewed before, "
+        "and asked at most once in ten seconds because of an unknown `kid`."
     )
 
 

@@ -1,0 +1,246 @@
+"""What the order step records, refuses and follows; and what the access log closes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from envoy.data.accesslog.v3 import accesslog_pb2
+from envoy.service.accesslog.v3 import als_pb2
+from prometheus_client import CollectorRegistry
+
+from ext_authz.access_log import AccessLog, read_finish
+from ext_authz.check_context import CheckContext, Decision
+from ext_authz.pipeline import Stores, build_pipeline, decide, in_process_stores
+from ext_authz.wire import write_response
+from paymesh.cli.demo.signing import HmacMerchant
+from paymesh.payments import internal_names as names
+from paymesh.payments.denial import Reason, Unavailable
+from paymesh.payments.orders import Attempt, BeginAnswer, Finish, InProcessOrders
+from paymesh.payments.policy.compiled import IdempotencyKey, Policy
+from paymesh.payments.policy.load import load_policy
+from paymesh.payments.request import Request
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+NOW_S = int(time.time())
+CARD = {"order_no": "A-1", "amount": {"total": 1000, "currency": "CNY"}, "product": "card"}
+
+
+@pytest.fixture(scope="module")
+def policy(demo_environ: dict[str, str]) -> Policy:
+    return load_policy([REPOSITORY / "examples" / "demo"], demo_environ)
+
+
+class Gate:
+    def __init__(self, policy: Policy, keys: Path, stores: Stores | None = None) -> None:
+        self.policy = policy
+        self.stores = stores or in_process_stores()
+        self.steps = build_pipeline(self.stores)
+        self.merchant = HmacMerchant.from_file("teahouse-2026", keys / "hmac_card.key")
+        self.count = 0
+
+    async def pay(
+        self, document: object = CARD, key: str | tuple[str, ...] | None = None, policy: Policy | None = None
+    ) -> Decision:
+        self.count += 1
+        body = json.dumps(document).encode()
+        signed = self.merchant.headers("POST", "/v1/payments", body, at_s=NOW_S)
+        headers = {name.lower(): (value,) for name, value in {"content-type": "application/json", **signed}.items()}
+        if key is not None:
+            headers["idempotency-key"] = (key,) if isinstance(key, str) else key
+        request = Request("POST", "/v1/payments", headers, body, f"id-{self.count}")
+        return await decide(self.steps, CheckContext(request, policy or self.policy, NOW_S, monotonic_ns=1))
+
+    async def ends(self, decision: Decision, finish: Finish = Finish.DONE) -> None:
+        assert decision.context.caller is not None
+        owner, attempt = decision.context.caller.merchant.id, decision.context.request.request_id
+        await self.stores.orders.finish(owner, decision.context.order_keys, attempt, finish)
+
+
+@pytest.fixture
+def gate(policy: Policy, demo_keys: Path) -> Gate:
+    return Gate(policy, demo_keys)
+
+
+def reason(decision: Decision) -> Reason | None:
+    return None if decision.denial is None else decision.denial.reason
+
+
+async def test_in_progress_then_a_marked_repeat(gate: Gate) -> None:
+    first = await gate.pay()
+    assert reason(first) is None
+    assert reason(await gate.pay()) is Reason.ORDER_IN_PROGRESS
+    await gate.ends(first)
+    again = await gate.pay()
+    assert reason(again) is None
+    assert again.context.replayed
+
+
+async def test_another_amount_is_a_conflict_even_while_the_first_is_in_progress(gate: Gate) -> None:
+    assert reason(await gate.pay()) is None
+    assert reason(await gate.pay({**CARD, "amount": {"total": 2000}})) is Reason.ORDER_CONFLICT
+
+
+async def test_what_is_not_decided_on_may_differ_in_a_repeat(gate: Gate) -> None:
+    await gate.ends(await gate.pay({**CARD, "expires": "10:00"}))
+    assert reason(await gate.pay({**CARD, "expires": "11:00"})) is None
+
+
+@pytest.mark.parametrize(
+    ("finish", "next_amount", "expected"),
+    [
+        (Finish.UNSENT, 2000, None),
+        (Finish.REFUSED, 2000, None),
+        (Finish.DONE, 2000, Reason.ORDER_CONFLICT),
+    ],
+)
+async def test_how_it_ended_decides_what_may_follow(
+    gate: Gate, finish: Finish, next_amount: int, expected: Reason | None
+) -> None:
+    await gate.ends(await gate.pay(), finish)
+    assert reason(await gate.pay({**CARD, "amount": {"total": next_amount}})) is expected
+
+
+async def test_a_repeat_follows_the_first_channel_though_another_would_be_chosen_now(gate: Gate) -> None:
+    document = {**CARD, "product": "alipay_qr"}
+    await gate.ends(await gate.pay(document))
+    alipay = gate.policy.channels["alipay"]
+    sooner = replace(alipay, name="sooner", priority=1)
+    route = gate.policy.routes_by_name["payments"]
+    changed = replace(
+        gate.policy,
+        channels={**gate.policy.channels, "sooner": sooner},
+        routes=tuple(
+            replace(one, channels=(sooner, *one.channels)) if one is route else one for one in gate.policy.routes
+        ),
+    )
+    again = await gate.pay(document, policy=changed)
+    assert reason(again) is None
+    assert again.context.channel is alipay
+    assert (await gate.pay({**document, "order_no": "A-2"}, policy=changed)).context.channel is sooner
+    gone = replace(changed, channels={"sooner": sooner})
+    await gate.ends(again)
+    assert reason(await gate.pay(document, policy=gone)) is Reason.ORDER_CONFLICT
+
+
+class TestIdempotencyKey:
+    async def test_both_or_nothing(self, gate: Gate) -> None:
+        await gate.ends(await gate.pay(key='"k"'))
+        other = {**CARD, "order_no": "A-2"}
+        assert reason(await gate.pay(other, key='"k"')) is Reason.ORDER_CONFLICT
+        fresh = await gate.pay(other)
+        assert (reason(fresh), fresh.context.replayed) == (None, False)
+
+    @pytest.mark.parametrize("value", ["k", "", '"', '"a"b', "?1", '"é"', ('"a"', '"a"'), f'"{"x" * 256}"'])
+    async def test_not_well_formed(self, gate: Gate, value: str | tuple[str, ...]) -> None:
+        assert reason(await gate.pay(key=value)) is Reason.IDEMPOTENCY_KEY_INVALID
+
+    async def test_where_it_is_required(self, gate: Gate) -> None:
+        routes = tuple(replace(one, idempotency_key=IdempotencyKey.REQUIRED) for one in gate.policy.routes)
+        required = replace(gate.policy, routes=routes)
+        assert reason(await gate.pay(policy=required)) is Reason.IDEMPOTENCY_KEY_MISSING
+        assert reason(await gate.pay(policy=required, key='"k"')) is None
+
+
+class Slow(InProcessOrders):
+    """A store whose answer is never heard."""
+
+    async def begin(self, attempts: Sequence[Attempt], now_s: int) -> BeginAnswer:
+        answer = await super().begin(attempts, now_s)
+        await asyncio.sleep(10)
+        return answer
+
+
+async def test_a_check_that_envoy_gave_up_on_blocks_no_repeat(policy: Policy, demo_keys: Path) -> None:
+    slow = Slow()
+    gate = Gate(policy, demo_keys, replace(in_process_stores(), orders=slow))
+    task = asyncio.create_task(gate.pay())
+    await asyncio.sleep(0.05)
+    assert await slow.find("teahouse", "pay:A-1", NOW_S) is not None
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.01)
+    assert await slow.find("teahouse", "pay:A-1", NOW_S) is None
+
+
+class Gone(InProcessOrders):
+    async def begin(self, attempts: Sequence[Attempt], now_s: int) -> BeginAnswer:
+        raise Unavailable("gone")
+
+    async def finish(self, owner: str, keys: Sequence[str], attempt_id: str, finish: Finish) -> None:
+        raise Unavailable("gone")
+
+
+async def test_without_the_store_nothing_is_paid(policy: Policy, demo_keys: Path) -> None:
+    gate = Gate(policy, demo_keys, replace(in_process_stores(), orders=Gone()))
+    assert reason(await gate.pay()) is Reason.UNAVAILABLE
+
+
+# -- the access log ------------------------------------------------------------------------------------------------
+
+
+def entry(
+    decision: Decision | None, *, host: bool = True, outcome: str | None = None
+) -> accesslog_pb2.HTTPAccessLogEntry:
+    found = accesslog_pb2.HTTPAccessLogEntry()
+    common = found.common_properties
+    if host:
+        common.upstream_remote_address.socket_address.address = "127.0.0.1"
+    if decision is not None:
+        metadata = write_response(decision, None).dynamic_metadata
+        common.metadata.filter_metadata[names.AUTHZ_FILTER].CopyFrom(metadata)
+    if outcome is not None:
+        common.metadata.filter_metadata[names.OUTCOME_NAMESPACE].update({names.META_OUTCOME: outcome})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("host", "outcome", "connect_failed", "expected"),
+    [
+        (True, None, False, Finish.DONE),
+        (True, "succeeded", False, Finish.DONE),
+        (True, "unknown", False, Finish.DONE),
+        (True, "refused", False, Finish.REFUSED),
+        (True, None, True, Finish.UNSENT),
+        (False, None, False, Finish.UNSENT),
+    ],
+)
+def test_only_what_is_certain_is_unsent_or_refused(
+    host: bool, outcome: str | None, connect_failed: bool, expected: Finish
+) -> None:
+    found = entry(None, host=host, outcome=outcome)
+    found.common_properties.response_flags.upstream_connection_failure = connect_failed
+    assert read_finish(found) is expected
+
+
+async def test_the_log_closes_the_attempt_and_passes_over_everything_else(gate: Gate) -> None:
+    decision = await gate.pay()
+    registry = CollectorRegistry()
+    message = als_pb2.StreamAccessLogsMessage()
+    message.http_logs.log_entry.extend([entry(None), entry(decision)])
+
+    async def stream() -> object:
+        yield als_pb2.StreamAccessLogsMessage()
+        yield message
+
+    await AccessLog(gate.stores.orders, registry).StreamAccessLogs(stream(), None)  # type: ignore[arg-type]
+    again = await gate.pay()
+    assert (reason(again), again.context.replayed) == (None, True)
+    assert registry.get_sample_value("paymesh_ext_authz_attempts_closed_total", {"finish": "done"}) == 1
+
+
+async def test_a_store_that_is_gone_does_not_end_the_stream(gate: Gate) -> None:
+    decision = await gate.pay()
+    message = als_pb2.StreamAccessLogsMessage()
+    message.http_logs.log_entry.append(entry(decision))
+
+    async def stream() -> object:
+        yield message
+
+    await AccessLog(Gone(), CollectorRegistry()).StreamAccessLogs(stream(), None)  # type: ignore[arg-type]
