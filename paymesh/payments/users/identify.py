@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from paymesh.payments.denial import Denial, Reason, Unavailable
@@ -54,6 +55,27 @@ class UserIdentifier:
         self._cache = AnswerCache(capacity)
         self._under_way: dict[Key, asyncio.Task[User | Denial]] = {}
         self._turns: dict[tuple[str, int], asyncio.Semaphore] = {}
+
+    async def identify_by_any(self, request: Request, providers: Sequence[UserProvider], now_s: int) -> User | Denial:
+        """The first provider's word that names a person. Raises Unavailable where one could not be asked and none did.
+
+        Each is asked only about a token that stands where it reads it.
+        """
+        refused: Denial | None = None
+        unasked: Unavailable | None = None
+        for provider in providers:
+            try:
+                found = await self.identify(request, provider, now_s)
+            except Unavailable as outage:
+                unasked = outage
+                continue
+            if isinstance(found, User):
+                return found
+            if found.reason is not Reason.USER_MISSING:
+                refused = replace(found, detail=f"{provider.name}: {found.detail}")
+        if unasked is not None:
+            raise unasked
+        return refused or Denial(Reason.USER_MISSING, "no token for " + ", ".join(one.name for one in providers))
 
     async def identify(self, request: Request, provider: UserProvider, now_s: int) -> User | Denial:
         """Who sent the request, by this provider. USER_MISSING: no token for it. Raises Unavailable."""
