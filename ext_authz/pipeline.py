@@ -15,12 +15,16 @@ from ext_authz.steps.order import OrderStep
 from ext_authz.steps.permission import PermissionStep
 from ext_authz.steps.replay import ReplayStep
 from ext_authz.steps.route import RouteStep
+from ext_authz.steps.user import UserStep
 from paymesh.payments.credentials.claim import KeyDirectory
 from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.denial import Denial, Reason, Unavailable
+from paymesh.payments.jose.fetch import Offline
+from paymesh.payments.jose.key_source import KeySources
 from paymesh.payments.nonces import InProcessNonces, NonceStore
 from paymesh.payments.orders import InProcessOrders, OrderStore
 from paymesh.payments.token_bucket import BucketStore, InProcessBuckets
+from paymesh.payments.users.identify import UserIdentifier
 from paymesh.server.logs import error_place
 
 _LOG = logging.getLogger(__name__)
@@ -34,11 +38,20 @@ class Stores:
     nonces: NonceStore
     orders: OrderStore
     buckets: BucketStore
+    users: UserIdentifier
 
 
 def in_process_stores() -> Stores:
-    """Fresh ones in this process's memory: no nonce was ever seen, no order begun, and every bucket is full."""
-    return Stores(PolicyKeys(), InProcessNonces(), InProcessOrders(), InProcessBuckets())
+    """Fresh ones in this process's memory: no nonce was ever seen, no order begun, every bucket full, nobody asked."""
+    offline = Offline()
+    key_sources = KeySources(offline)
+    return Stores(
+        PolicyKeys(key_sources),
+        InProcessNonces(),
+        InProcessOrders(),
+        InProcessBuckets(),
+        UserIdentifier(offline, key_sources),
+    )
 
 
 def build_pipeline(stores: Stores) -> tuple[Step, ...]:
@@ -49,6 +62,7 @@ def build_pipeline(stores: Stores) -> tuple[Step, ...]:
         PermissionStep(),  # verified parameters say which operation it is; the rest judges that one
         ReplayStep(stores.nonces),  # after the signature: only genuine nonces are stored
         LimitsStep(stores.buckets),  # after replay: a replayed request must not use up the merchant's tokens
+        UserStep(stores.users),  # may ask another service: only for callers inside their limits
         FieldsStep(),  # after the limits: parsing is the dearest work left
         ChannelStep(),  # needs the fields
         OrderStep(stores.orders),  # last: it records an attempt, and nothing may refuse it after that

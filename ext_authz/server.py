@@ -8,7 +8,6 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 
 import grpc
 from envoy.service.accesslog.v3 import als_pb2_grpc
@@ -17,12 +16,17 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from ext_authz.access_log import AccessLog
 from ext_authz.check_context import CheckContext, Decision, Step
-from ext_authz.pipeline import build_pipeline, decide, in_process_stores
+from ext_authz.pipeline import Stores, build_pipeline, decide
+from ext_authz.state import State, add_state_arguments, open_state
 from ext_authz.wire import read_request, write_response
 from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.jose.key_source import KeySources
 from paymesh.payments.merchant_table.directory import TableDirectory
+from paymesh.payments.policy.compile_users import key_set_urls
+from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.source import PolicySource
+from paymesh.payments.token_bucket import InProcessBuckets
+from paymesh.payments.users.identify import UserIdentifier
 from paymesh.server.http_fetch import AiohttpFetch
 from paymesh.server.policy_service import run_policy_service
 from paymesh.server.service import ServiceRuntime
@@ -101,17 +105,30 @@ def _log_decision(decision: Decision, elapsed_s: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _serving(runtime: ServiceRuntime, source: PolicySource, _: argparse.Namespace) -> AsyncIterator[None]:
+async def _serving(runtime: ServiceRuntime, source: PolicySource, args: argparse.Namespace) -> AsyncIterator[None]:
+    async with (
+        open_state(args, runtime.metrics, runtime.health.servicer) as state,
+        _stores(state, source.current) as stores,
+    ):
+        servicer = Authorization(source, build_pipeline(stores), Metrics(runtime.metrics))
+        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
+        als_pb2_grpc.add_AccessLogServiceServicer_to_server(AccessLog(stores.orders, runtime.metrics), runtime.server)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _stores(state: State, policy: Policy) -> AsyncIterator[Stores]:
     fetch = AiohttpFetch()
     key_sources = KeySources(fetch)
+    # Before the first token comes: a fetch may take longer than Envoy waits for a check.
+    issuers = {issuer.keys for issuer in policy.jwt_issuers.values() if isinstance(issuer.keys, str)}
+    await key_sources.prefetch(issuers | key_set_urls(policy.user_providers))
     directory = TableDirectory(lambda policy: policy.merchant_table, os.environ, PolicyKeys(key_sources))
-    stores = replace(in_process_stores(), directory=directory)
-    servicer = Authorization(source, build_pipeline(stores), Metrics(runtime.metrics))
-    external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
-    als_pb2_grpc.add_AccessLogServiceServicer_to_server(AccessLog(stores.orders, runtime.metrics), runtime.server)
+    users = UserIdentifier(fetch, key_sources)
     try:
-        yield
+        yield Stores(directory, state.nonces, state.orders, InProcessBuckets(), users)
     finally:
+        await users.close()
         await directory.close()
         await key_sources.close()
         await fetch.close()
@@ -120,5 +137,10 @@ async def _serving(runtime: ServiceRuntime, source: PolicySource, _: argparse.Na
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM. Exit code 2: a bad policy or a taken port."""
     return run_policy_service(
-        "ext_authz", "Decides every request before Envoy routes it.", "127.0.0.1:9001", _serving, arguments
+        "ext_authz",
+        "Decides every request before Envoy routes it.",
+        "127.0.0.1:9001",
+        _serving,
+        arguments,
+        add_state_arguments,
     )

@@ -97,6 +97,21 @@ async def test_the_attacks_of_rfc_8725_are_refused(world: World, stack: LocalSta
         assert (answer.status, answer.reason) == (401, "credential_invalid"), token
 
 
+async def test_a_login_shows_the_upstream_who_the_person_is(world: World, key: str) -> None:
+    for headers, expected in (
+        ({"Authorization": f"Bearer {signed(key, claims(aud='bookshop-app', sub='li/雷'))}"}, 200),
+        ({"Authorization": f"Bearer {signed(key, claims(sub='li'))}"}, 401),
+        ({}, 401),
+        ({"x-pay-user": "members:root"}, 401),
+    ):
+        answer = await world.send("POST", "/v1/login", headers)
+        assert answer.status == expected, answer
+        if expected == 200:
+            assert answer.document == {"user": "members:li%2F%E9%9B%B7"}
+        else:
+            assert answer.reason == ("user_invalid" if "Authorization" in headers else "user_missing")
+
+
 async def test_two_tokens_decide_nothing(world: World, key: str) -> None:
     token = signed(key, claims())
     answer = await pay(world, f"{token}, Bearer {token}")

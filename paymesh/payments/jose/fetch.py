@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from paymesh.payments.denial import Unavailable
+
 MAX_URL_CHARS = 2048
 
 
@@ -31,6 +33,13 @@ class HttpFetch(Protocol):
         The exception never names the URL's query, a header or a body: any of them may be a secret.
         """
         ...
+
+
+class Offline:
+    """`HttpFetch` where nobody may be asked: explaining a request from a file must not show its tokens to others."""
+
+    async def fetch(self, *_: object) -> FetchResponse:
+        raise Unavailable("nothing is asked over the network here")
 
 
 def url_problem(url: str) -> str | None:

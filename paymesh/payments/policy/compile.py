@@ -16,6 +16,7 @@ from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
 from paymesh.payments.policy.callers import BucketSize, Merchant, Scheme
 from paymesh.payments.policy.compile_credentials import CredentialCompiler
+from paymesh.payments.policy.compile_users import check_route_users, compile_user_providers
 from paymesh.payments.policy.credential_documents import AlipayCredentialDocument
 from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.merchant_table_document import compile_merchant_table
@@ -25,6 +26,7 @@ from paymesh.payments.policy.route_checks import PROTOCOLS, TEMPLATE_SEGMENT, ro
 from paymesh.payments.policy.variants import with_entries
 from paymesh.payments.policy.yaml_source import SourceTree
 from paymesh.payments.signers import Signer
+from paymesh.payments.users.providers import UserProvider
 
 MIN_HASH_KEY_BYTES = 16
 
@@ -74,12 +76,14 @@ class Compiler:
             if document.service not in services:
                 self._findings.unknown(("channels", index, "service"), "service", document.service, services)
         notifications = self._notifications()
+        providers = compile_user_providers(self._document.user_providers, self._findings)
         routes = self._by_name(
             "routes",
             self._document.routes,
             lambda document, path: self._route(document, path, channels, services, limits, notifications),
         )
         issuers = self._issuers()
+        self._check_users(providers)
         merchants = self._merchants(limits, routes)
         self._require_sellers(notifications)
         signers = self._signers()
@@ -94,6 +98,7 @@ class Compiler:
             identities=self._credentials.identities,
             certificates=self._credentials.certificates,
             jwt_issuers=issuers,
+            user_providers=providers,
             signers=signers,
             merchant_table=self._merchant_table(limits, routes, notifications),
             routes_by_name={**routes, **{route.name: route for route in ordered}},
@@ -169,6 +174,11 @@ class Compiler:
             if issuer is not None:
                 issuers[issuer.issuer] = issuer
         return issuers
+
+    def _check_users(self, providers: Mapping[str, UserProvider]) -> None:
+        for index, route in enumerate(self._document.routes):
+            path: DocumentPath = ("routes", index, "users")
+            check_route_users(route.users, self._document.user_providers, providers, path, self._findings)
 
     def _merchant_table(
         self,
@@ -258,6 +268,7 @@ class Compiler:
             timeout_ms=document.timeout,
             max_body_bytes=document.max_body_bytes,
             scopes=frozenset(document.scopes),
+            users=document.users,
             idempotency_key=document.idempotency_key,
             unknown_orders=document.unknown_orders,
             signed_parameters=tuple(sorted(document.match.signed_parameters.items())),

@@ -16,6 +16,7 @@ from paymesh.payments.policy.callers import Algorithm, BucketSize, CredentialKey
 from paymesh.payments.policy.certificates import CertificateTrust
 from paymesh.payments.secrets import Secret
 from paymesh.payments.signers import Signer
+from paymesh.payments.users.providers import UserProvider
 
 JsonPointer = tuple[str, ...]
 """A path into a JSON document: object member names (RFC 6901 reference tokens, unescaped)."""
@@ -299,6 +300,7 @@ class Policy:
     """Whose an mchid, an app id, a mer_id or a token's subject is."""
     certificates: Mapping[str, CertificateTrust]
     """By channel: whose certificates may come with its notifications."""
+    user_providers: Mapping[str, UserProvider]
     jwt_issuers: Mapping[str, JwtIssuer]
     """By `iss`."""
     signers: Mapping[Protocol, Signer]

@@ -26,6 +26,7 @@ from paymesh.payments.policy.credential_documents import (
     ResponseSignerDocument,
 )
 from paymesh.payments.policy.merchant_table_document import MerchantTableDocument
+from paymesh.payments.policy.user_documents import UserProviderDocument
 from paymesh.payments.policy.values import (
     Currency,
     Document,
@@ -193,6 +194,9 @@ class RouteDocument(Document):
         None, description="Read the outcome from the answer; default: pay, query, refund, close."
     )
     scopes: tuple[Identifier, ...] = Field((), description="Scopes that a JWT must have, all of them.")
+    users: tuple[Name, ...] = Field(
+        (), description="User providers, any of which may say who the person is; sent upstream as `x-pay-user`."
+    )
     idempotency_key: IdempotencyKey = Field(
         IdempotencyKey.OPTIONAL, description="Whether a request must have the Idempotency-Key header."
     )
@@ -212,5 +216,6 @@ class PolicyDocument(Document):
     services: tuple[ServiceDocument, ...] = ()
     rate_limits: tuple[RateLimitDocument, ...] = ()
     jwt_issuers: tuple[JwtIssuerDocument, ...] = ()
+    user_providers: tuple[UserProviderDocument, ...] = ()
     response_signers: tuple[ResponseSignerDocument, ...] = ()
     merchant_table: MerchantTableDocument | None = None

@@ -36,7 +36,7 @@ def http_file(folder: Path, keys: Path, body: bytes = BODY, more: str = "", sign
 
 def test_validate_says_what_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", DEMO]) == 0
-    assert capsys.readouterr().out.startswith("valid: 18 routes, 5 merchants, 5 channels, 3 services")
+    assert capsys.readouterr().out.startswith("valid: 19 routes, 5 merchants, 5 channels, 3 services")
 
 
 def test_validate_names_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +54,7 @@ def test_explain_a_file_that_passes(tmp_path: Path, keys: Path, capsys: pytest.C
     assert main(["explain", str(http_file(tmp_path, keys)), "--policy", DEMO]) == 0
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines()[1:]] == [
-        "route", "credential", "permission", "replay", "limits", "fields", "channel", "order", "=",
+        "route", "credential", "permission", "replay", "limits", "user", "fields", "channel", "order", "=",
     ]  # fmt: skip
     assert "card (priority 30) takes it" in shown
     assert "13812341234" not in shown

@@ -79,6 +79,7 @@ async def test_a_card_payment_passes_every_step(gate: Gate) -> None:
         "permission",
         "replay",
         "limits",
+        "user",
         "fields",
         "channel",
         "order",

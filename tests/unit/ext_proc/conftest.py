@@ -53,7 +53,7 @@ def policy() -> Policy:
         route("wechat", protocol=Protocol.WECHAT_V3, sanitize=(phone,)),
         route("notify", operation=Operation.NOTIFY, observe=False),
     )
-    return Policy("v1", routes, {}, {}, {}, {}, {}, {}, {}, {}, {found.name: found for found in routes})
+    return Policy("v1", routes, {}, {}, {}, {}, {}, {}, {}, {}, {}, {found.name: found for found in routes})
 
 
 @pytest.fixture

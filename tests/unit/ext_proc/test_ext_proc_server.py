@@ -103,7 +103,7 @@ async def test_a_stream_keeps_the_policy_it_began_with(stub: pb_grpc.ExternalPro
         call = stub.Process()
         await call.write(message(b"{}"))
         await call.read()
-        current.policy = Policy("v2", (), {}, {}, {}, {}, {}, {}, {}, {}, {})
+        current.policy = Policy("v2", (), {}, {}, {}, {}, {}, {}, {}, {}, {}, {})
         await call.write(message())
         assert (await call.read()).WhichOneof("response") == "request_body"
         await call.done_writing()
