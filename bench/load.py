@@ -36,9 +36,10 @@ MOST_PER_SECOND = 30_000
 """So many requests are signed for each second; a run that needs more fails and says so."""
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 FIRST_REQUEST = "/bench.Bare/FirstRequest"
+ORDER_NO = b"B2026010100000000000000"
 BODY = json.dumps(
     {
-        "order_no": "B20260101000000000001",
+        "order_no": "B2026010100000000000000",
         "product": "card",
         "amount": {"total": 12_345, "currency": "CNY"},
         "payer": {"name": "Zhang San", "phone": "13800138000", "email": "zhang.san@example.com"},
@@ -106,8 +107,8 @@ def _cpu_seconds(pid: int) -> float:
 class _Connection(asyncio.Protocol):
     """One keep-alive connection: the next request goes out when the answer to the last is complete."""
 
-    def __init__(self, heads: Iterator[bytes], clock: Clock) -> None:
-        self._heads = heads
+    def __init__(self, requests: Iterator[bytes], clock: Clock) -> None:
+        self._requests = requests
         self._clock = clock
         self._received = b""
         self._sent = 0.0
@@ -134,15 +135,15 @@ class _Connection(asyncio.Protocol):
             self.done.set_result(None)
 
     def _send(self) -> None:
-        head = None if self._clock.ended else next(self._heads, None)
-        if head is None:
+        request = None if self._clock.ended else next(self._requests, None)
+        if request is None:
             if not self._clock.ended:
                 self._clock.failures.append(f"more than {MOST_PER_SECOND} requests a second: too few were signed")
             self.done.set_result(None)
             self._transport.close()
             return
         self._sent = time.perf_counter()
-        self._transport.write(head + BODY)
+        self._transport.write(request)
 
 
 def _content_length(head: bytes) -> int:
@@ -150,27 +151,29 @@ def _content_length(head: bytes) -> int:
     return int(after.partition(b"\r\n")[0] or 0)
 
 
-def signed_heads(address: str, secret: Path, count: int) -> list[bytes]:
-    """Heads of HTTP requests with BODY, each with a nonce of its own, signed now."""
+def signed_requests(address: str, secret: Path, count: int) -> list[bytes]:
+    """HTTP requests with BODY, each with a nonce and an order number of its own, signed now."""
     merchant = HmacMerchant.from_file(KEY_ID, secret)
     lines = f"POST {TARGET} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
     lines += f"User-Agent: paymesh-bench\r\nContent-Length: {len(BODY)}\r\n"
     made = []
-    for _ in range(count):
-        signed = merchant.headers("POST", TARGET, BODY).items()
+    before, after = BODY.split(ORDER_NO)
+    for number in range(count):
+        body = before + b"B%022d" % number + after
+        signed = merchant.headers("POST", TARGET, body).items()
         head = lines + "".join(f"{name}: {value}\r\n" for name, value in signed) + "\r\n"
-        made.append(head.encode())
+        made.append(head.encode() + body)
     return made
 
 
 async def _http(args: argparse.Namespace, clock: Clock) -> None:
     host, _, port = args.target.rpartition(":")
     count = int((args.warmup + args.seconds) * MOST_PER_SECOND)
-    heads = iter(signed_heads(args.target, args.secret, count))
+    requests = iter(signed_requests(args.target, args.secret, count))
     gc.freeze()  # so many are nothing to look through while the clock runs
     loop = asyncio.get_running_loop()
     made = [
-        (await loop.create_connection(lambda: _Connection(heads, clock), host, int(port)))[1]
+        (await loop.create_connection(lambda: _Connection(requests, clock), host, int(port)))[1]
         for _ in range(args.connections)
     ]
     await clock.run()
