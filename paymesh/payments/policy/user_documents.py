@@ -47,6 +47,12 @@ class JwtUserDocument(JwtIssuerDocument):
     required_scopes: tuple[Scope, ...] = Field((), description="All of them must be in `scope` (or `scp`).")
     timeout: Milliseconds = Field(2000, description="For the issuer's keys, where they have to be waited for.")
 
+    @model_validator(mode="after")
+    def _no_secret_in_a_set(self) -> JwtUserDocument:
+        if self.jwks is not None and "HS256" in self.algorithms:
+            raise ValueError("HS256 needs a secret: a key set holds public keys only")
+        return self
+
 
 class AskedDocument(Document):
     """What every provider has that is asked over the network."""
