@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from paymesh.payments.users.user import User
-
 from paymesh.payments.credentials.claim import Authenticated
 from paymesh.payments.denial import Denial
 from paymesh.payments.fields import OrderFacts
 from paymesh.payments.policy.compiled import Channel, Policy, Route
 from paymesh.payments.request import Request
+from paymesh.payments.users.user import User
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CheckContext:
-    """One request on its way through the steps. The policy is the one it began with, whatever is reloaded meanwhile."""
+    """One request on its way through the steps. The policy is the one it began with, whatever is reloaded meanwhile.
+
+    Without slots, so that `having` can copy it in a microsecond: `dataclasses.replace` was a third of a check's time.
+    """
 
     request: Request
     policy: Policy = field(repr=False)
@@ -37,6 +39,15 @@ class CheckContext:
     """A notification's order was found here, and agrees."""
     why: str = ""
     """What the last step has to say for itself; names and counts, never values."""
+
+    def having(self, **facts: object) -> CheckContext:
+        """The same context with these facts. TypeError for a name that is no field."""
+        if not facts.keys() <= self.__dict__.keys():
+            raise TypeError(f"no fields: {sorted(facts.keys() - self.__dict__.keys())}")
+        made = object.__new__(CheckContext)
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update(facts)
+        return made
 
 
 class Step(Protocol):

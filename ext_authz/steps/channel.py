@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ext_authz.check_context import CheckContext
 from paymesh.payments.channels import select_channel
@@ -17,9 +17,9 @@ class ChannelStep:
         route, facts = context.route, context.facts
         assert route is not None
         if not route.is_pay:
-            return replace(context, why=f"none selected: service {route.service}")
+            return context.having(why=f"none selected: service {route.service}")
         assert facts.money is not None  # a pay route without an amount field is refused at load
         selection = select_channel(route.channels, route.operation, facts.product, facts.money)
         if selection.channel is None:
             return Denial(Reason.CHANNEL_NONE, selection.why)
-        return replace(context, channel=selection.channel, why=selection.why)
+        return context.having(channel=selection.channel, why=selection.why)

@@ -20,7 +20,7 @@ class CredentialStep:
         route, request = context.route, context.request
         assert route is not None
         if not route.schemes:
-            return replace(context, why="the route is open")
+            return context.having(why="the route is open")
         if len(request.headers.get("authorization", ())) > 1:
             # Whatever the scheme: one service behind us would read the first, another the last.
             return invalid("header authorization came more than once")
@@ -31,4 +31,4 @@ class CredentialStep:
         caller = await authenticate(scheme, asked)
         if isinstance(caller, Denial):
             return replace(caller, detail=f"{scheme.scheme}: {caller.detail}")
-        return replace(context, caller=caller, why=f"{caller.merchant.id} by {caller.scheme} key {caller.key_id}")
+        return context.having(caller=caller, why=f"{caller.merchant.id} by {caller.scheme} key {caller.key_id}")

@@ -5,7 +5,7 @@ What the message says of itself must be the caller's own: another merchant's num
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ext_authz.check_context import CheckContext
 from paymesh.payments.denial import Denial, Reason
@@ -50,9 +50,9 @@ class FieldsStep:
             if foreign is not None:
                 return foreign
         if not read:
-            return replace(context, why="the body is not read")
+            return context.having(why="the body is not read")
         found = [name for name in ("order_no", "money", "product") if getattr(facts, name) is not None]
-        return replace(context, facts=facts, why=f"found {', '.join(found) or 'nothing to decide on'}")
+        return context.having(facts=facts, why=f"found {', '.join(found) or 'nothing to decide on'}")
 
 
 def reads_body(route: Route, request: Request) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ext_authz.check_context import CheckContext
 from paymesh.payments.credentials.claim import Authenticated
@@ -41,14 +41,14 @@ class OrderStep:
         route, caller = context.route, context.caller
         assert route is not None
         if caller is None:
-            return replace(context, why="no order is begun")
+            return context.having(why="no order is begun")
         if route.operation is Operation.NOTIFY:
             return await self._notified(context, route, caller)
         attempts = _attempts(context, route, caller)
         if isinstance(attempts, Denial):
             return attempts
         if not attempts:
-            return replace(context, why="no order is begun")
+            return context.having(why="no order is begun")
         try:
             answer = await self.orders.begin(attempts, context.now_s)
         except asyncio.CancelledError:
@@ -62,16 +62,16 @@ class OrderStep:
             return Denial(Reason.ORDER_IN_PROGRESS, detail, retry_after_s=RETRY_AFTER_S)
         keys = tuple(attempt.key for attempt in attempts)
         earlier = None if answer.record is None else answer.record.channel
-        context = replace(context, order_keys=keys)
+        context = context.having(order_keys=keys)
         if earlier is not None and context.channel is not None and earlier != context.channel.name:
             channel = context.policy.channels.get(earlier)
             if channel is None or channel not in route.channels:
                 await self.orders.finish(caller.merchant.id, keys, context.request.request_id, Finish.UNSENT)
                 return Denial(Reason.ORDER_CONFLICT, f"begun through channel {earlier}, which this route has no more")
-            context = replace(context, channel=channel)
+            context = context.having(channel=channel)
         if answer.begun is Begun.REPEAT:
-            return replace(context, replayed=True, why="repeated: marked as a replay, its channel follows the first")
-        return replace(context, why=f"begun, kept under {', '.join(key.partition(':')[0] for key in keys)}")
+            return context.having(replayed=True, why="repeated: marked as a replay, its channel follows the first")
+        return context.having(why=f"begun, kept under {', '.join(key.partition(':')[0] for key in keys)}")
 
     async def _notified(self, context: CheckContext, route: Route, caller: Authenticated) -> CheckContext | Denial:
         notice = read_notice(route.protocol, caller.document)
@@ -81,10 +81,10 @@ class OrderStep:
             record = await self.orders.find(caller.merchant.id, key, context.now_s)
             if record is not None and record.terms is not None:
                 refused = mismatch(record.terms, notice)
-                return refused or replace(context, order_matched=True, why="order, amount, app and seller agree")
+                return refused or context.having(order_matched=True, why="order, amount, app and seller agree")
         if route.unknown_orders is UnknownOrders.REFUSE:
             return Denial(Reason.ORDER_UNKNOWN, "the order never passed here")
-        return replace(context, why="the order never passed here; the route lets it pass")
+        return context.having(why="the order never passed here; the route lets it pass")
 
 
 def _forget_later(orders: OrderStore, attempts: Sequence[Attempt]) -> None:

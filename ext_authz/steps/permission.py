@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ext_authz.check_context import CheckContext
 from paymesh.payments.denial import Denial, Reason
@@ -24,8 +24,8 @@ class PermissionStep:
                 return Denial(Reason.ROUTE_UNKNOWN, "no route has the request's signed parameters")
             route = chosen
         if caller is None:
-            return replace(context, route=route, why="nobody in particular")
+            return context.having(route=route, why="nobody in particular")
         refused = permitted(caller, route)
         if refused is not None:
             return refused
-        return replace(context, route=route, why=f"{caller.merchant.id} may call {route.name} ({route.operation})")
+        return context.having(route=route, why=f"{caller.merchant.id} may call {route.name} ({route.operation})")

@@ -5,7 +5,7 @@ It stands after the credential: only who holds the key can learn about the windo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ext_authz.check_context import CheckContext
 from paymesh.payments.credentials.claim import OnRepeat
@@ -21,20 +21,20 @@ class ReplayStep:
     async def __call__(self, context: CheckContext) -> CheckContext | Denial:
         caller = context.caller
         if caller is None:
-            return replace(context, why="nothing signed")
+            return context.having(why="nothing signed")
         if caller.timestamp_s is None:
-            return replace(context, why=f"{caller.scheme} has no timestamp")
+            return context.having(why=f"{caller.scheme} has no timestamp")
         age_s = context.now_s - caller.timestamp_s
         if abs(age_s) > caller.window_s:
             where = "in the past" if age_s > 0 else "in the future"
             return Denial(Reason.TIMESTAMP_EXPIRED, f"{abs(age_s)} s {where}; {caller.window_s} s are allowed")
         if caller.nonce is None:
             # Seconds are too coarse to tell two equal queries apart; equal payments meet in the order step.
-            return replace(context, why=f"{age_s} s old; {caller.scheme} has no nonce")
+            return context.having(why=f"{age_s} s old; {caller.scheme} has no nonce")
         # Kept until the timestamp itself is refused, however far in the future it was.
         expires_at_s = caller.timestamp_s + caller.window_s
         if await self.nonces.add(caller.nonce, expires_at_s, context.now_s):
-            return replace(context, why=f"{age_s} s old, nonce is new")
+            return context.having(why=f"{age_s} s old, nonce is new")
         if caller.on_repeat is OnRepeat.MARK:
-            return replace(context, replayed=True, why=f"{age_s} s old, repeated: marked as a replay")
+            return context.having(replayed=True, why=f"{age_s} s old, repeated: marked as a replay")
         return Denial(Reason.NONCE_REPLAYED, "the nonce was used inside the window")

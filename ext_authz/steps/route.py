@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ext_authz.check_context import CheckContext
 from paymesh.payments.denial import Denial, Reason, Unavailable
@@ -24,4 +24,4 @@ class RouteStep:
                 raise Unavailable(f"Envoy's route {named} is not in policy {context.policy.version}")
         if route is None:
             return Denial(Reason.ROUTE_UNKNOWN, "no route matches")
-        return replace(context, route=route, why=f"{route.name} ({route.operation}), {how}")
+        return context.having(route=route, why=f"{route.name} ({route.operation}), {how}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ext_authz.check_context import CheckContext
 from paymesh.payments.denial import Denial
@@ -18,9 +18,9 @@ class UserStep:
         route = context.route
         assert route is not None
         if not route.users:
-            return replace(context, why="the route asks for no user")
+            return context.having(why="the route asks for no user")
         providers = [context.policy.user_providers[name] for name in route.users]
         user = await self.identifier.identify_by_any(context.request, providers, context.now_s)
         if isinstance(user, Denial):
             return user
-        return replace(context, user=user, why=f"a user of {user.provider}")
+        return context.having(user=user, why=f"a user of {user.provider}")

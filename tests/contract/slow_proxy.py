@@ -10,11 +10,15 @@ HOST = "127.0.0.1"
 
 
 class SlowProxy:
-    """`delay_s` is asked for every piece of an answer. `received`: what clients sent, joined."""
+    """`delay_s` is asked for every piece of an answer. `received`: what clients sent, joined.
+
+    `connections`: ever made; `open`: now.
+    """
 
     def __init__(self, server_port: int) -> None:
         self.delay_s: Callable[[], float] = lambda: 0.0
         self.connections = 0
+        self.open = 0
         self.received = bytearray()
         self.port = 0
         self._server_port = server_port
@@ -26,6 +30,13 @@ class SlowProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
+        try:
+            await self._pass_on(reader, writer)
+        finally:
+            self.open -= 1
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             up_reader, up_writer = await asyncio.open_connection(HOST, self._server_port)
         except OSError:

@@ -151,6 +151,14 @@ async def test_an_unsent_repeat_after_a_lapsed_lease_puts_back_the_unknown_outco
     assert answer == BeginAnswer(Begun.REPEAT, record(first, None))
 
 
+async def test_what_was_put_back_can_be_taken_back_itself(orders: OrderStore, shop: Shop) -> None:
+    first, second = shop.attempt(), shop.attempt()
+    await begun_and(orders, first, None)
+    await begun_and(orders, second, Finish.UNSENT, NOW + LEASE_S + 1)
+    await orders.finish(shop.owner, [first.key], first.attempt_id, Finish.UNSENT)
+    assert await orders.find(shop.owner, first.key, NOW) is None
+
+
 async def test_an_unsent_first_attempt_is_forgotten(orders: OrderStore, shop: Shop) -> None:
     await begun_and(orders, shop.attempt(), Finish.UNSENT)
     assert await orders.find(shop.owner, "pay:ORD1", NOW) is None

@@ -232,6 +232,18 @@ async def test_one_probe_at_a_time_whatever_the_callers_do(own_valkey: ValkeyPro
         await usable_again(state)
 
 
+async def test_open_it_drops_the_connections_it_had(own_valkey: ValkeyProcess) -> None:
+    # Else each of them costs a probe, when the server that hangs has been replaced.
+    async with SlowProxy(own_valkey.port).running() as proxy, client(proxy.url, timeout_s=1, pause_s=60) as state:
+        proxy.delay_s = lambda: 0.05
+        await asyncio.gather(*(state.call("GET", "paymesh:k") for _ in range(20)))
+        assert proxy.open == 20
+        own_valkey.freeze()
+        await asyncio.gather(*(state.call("GET", "paymesh:k") for _ in range(5)), return_exceptions=True)
+        assert state.state is BreakerState.OPEN
+        await until(lambda: proxy.open == 0)
+
+
 async def test_scripts_that_the_server_forgot_are_sent_again(own_valkey: ValkeyProcess) -> None:
     async with client(own_valkey.url, timeout_s=PATIENT_S) as state:
         orders = RedisOrders(state)

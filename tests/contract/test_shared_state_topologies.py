@@ -153,6 +153,22 @@ async def test_a_master_that_no_sentinel_knows(sentinels: tuple[ValkeyProcess, .
         await state.close()
 
 
+async def test_what_sentinels_still_call_master_is_asked_whether_it_is(tmp_path: Path) -> None:
+    for name in ("server", "sentinel"):
+        tmp_path.joinpath(name).mkdir()
+    with (
+        running_valkey(tmp_path / "server") as server,
+        running_sentinel(tmp_path / "sentinel", server) as sentinel,
+    ):
+        state = SharedState(sentinel_url((sentinel,), "pay"), timeout_s=PATIENT_S)
+        try:
+            server.ask("REPLICAOF", HOST, "1")
+            with pytest.raises(Unavailable, match="connect, ConnectionError"):
+                await state.call("GET", "paymesh:k")  # a replica would answer
+        finally:
+            await state.close()
+
+
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[ValkeyProcess]:
     with running_cluster(tmp_path) as process:

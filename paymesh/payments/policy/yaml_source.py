@@ -104,7 +104,7 @@ class _FileReader:
             return
         if not isinstance(node, yaml.MappingNode):
             self._problem(
-                node, (), "a policy document is a mapping with merchants, routes, channels, services, rate_limits"
+                node, (), "a policy document is a mapping with merchants, routes, channels, services and so on"
             )
             return
         if not self._tree.locations:
@@ -116,8 +116,12 @@ class _FileReader:
                 if isinstance(joined, list):
                     for item in value_node.value:
                         joined.append(self._value(item, (name, len(joined))))
-            elif not (isinstance(value_node, yaml.ScalarNode) and value_node.tag == "tag:yaml.org,2002:null"):
-                self._tree.data.setdefault(name, self._value(value_node, (name,)))
+            elif isinstance(value_node, yaml.ScalarNode) and value_node.tag == "tag:yaml.org,2002:null":
+                continue
+            elif name in self._tree.data:
+                self._problem(key_node, (name,), "is given in another file already, and only lists are joined")
+            else:
+                self._tree.data[name] = self._value(value_node, (name,))
 
     def _value(self, node: yaml.Node, path: DocumentPath) -> object:
         self._tree.locations[path] = self._location(node)

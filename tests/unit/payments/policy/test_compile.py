@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from paymesh.payments.policy.callers import KeyKind, KeyRef
 from paymesh.payments.policy.compile_credentials import normalize_serial
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT, PathKind, Protocol
 from paymesh.payments.policy.load import load_policy
+from paymesh.payments.policy.problems import PolicyErrors
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -58,3 +61,12 @@ def test_serials_compare_in_either_case_and_without_leading_zeros() -> None:
     assert normalize_serial("00ab12") == normalize_serial("AB12") == "AB12"
     assert normalize_serial("PUB_KEY_ID_00ab") == "PUB_KEY_ID_00ab"
     assert normalize_serial("000") == "0"
+
+
+def test_what_is_no_list_is_given_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text("merchant_table: {url: {env: TABLE}}\n")
+    with pytest.raises(PolicyErrors) as refused:
+        load_policy([tmp_path], {"TABLE": "sqlite:///merchants.sqlite"})
+    (problem,) = refused.value.problems
+    assert str(problem).startswith(f"{tmp_path}/b.yaml:1: merchant_table: is given in another file already")
