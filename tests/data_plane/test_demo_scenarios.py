@@ -6,6 +6,7 @@ import pytest
 
 from paymesh.cli.admin_client import set_weights_and_wait
 from paymesh.cli.demo.payments import PAYMENTS
+from paymesh.cli.demo.providers import PROVIDERS
 from paymesh.cli.demo.refusals import REFUSALS
 from paymesh.cli.demo.sanitizing import SANITIZING
 from paymesh.cli.demo.scenario import Scenario
@@ -16,7 +17,9 @@ from paymesh.cli.stack.local_stack import LocalStack
 pytestmark = [pytest.mark.data_plane, pytest.mark.asyncio(loop_scope="session")]
 
 
-@pytest.mark.parametrize("scenario", [*PAYMENTS, *REFUSALS, *SANITIZING], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(
+    "scenario", [*PAYMENTS, *PROVIDERS, *REFUSALS, *SANITIZING], ids=lambda scenario: scenario.name
+)
 async def test_scenario(scenario: Scenario, world: World) -> None:
     assert await scenario.act(world) == scenario.expected
 

@@ -106,9 +106,7 @@ async def proxy(valkey: ValkeyProcess) -> AsyncIterator[SlowProxy]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def frail(
-    proxy: SlowProxy, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[LocalStack, World]]:
+async def frail(proxy: SlowProxy, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[LocalStack, World]]:
     options = StackOptions(
         run_dir=tmp_path_factory.mktemp("frail"),
         ports=Ports.random(),

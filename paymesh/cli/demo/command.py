@@ -11,6 +11,7 @@ import aiohttp
 
 from paymesh.cli.admin_client import set_weights_and_wait
 from paymesh.cli.demo.payments import PAYMENTS
+from paymesh.cli.demo.providers import PROVIDERS
 from paymesh.cli.demo.refusals import REFUSALS
 from paymesh.cli.demo.sanitizing import SANITIZING
 from paymesh.cli.demo.scenario import Scenario
@@ -58,7 +59,7 @@ async def play(stack: LocalStack) -> list[Result]:
     timeout = aiohttp.ClientTimeout(total=20)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         world = World(session, stack.ports.address("gateway"), stack.keys, samples)
-        scenarios = (*PAYMENTS, *REFUSALS, *SANITIZING, *shifting(set_weights))
+        scenarios = (*PAYMENTS, *PROVIDERS, *REFUSALS, *SANITIZING, *shifting(set_weights))
         _print_head(scenarios)
         results = [await _play_one(scenario, world) for scenario in scenarios]
     await set_weights(AT_FIRST)  # recorded weights outlive the demo: leave them as the demo's policy has them

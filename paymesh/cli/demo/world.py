@@ -54,6 +54,7 @@ class World:
         self._session = session
         self._gateway = gateway
         self._samples = samples
+        self.keys = keys
         self.run = secrets.token_hex(4)
         self.bookshop = WechatMerchant.from_file(MCHID, SERIAL_NO, keys / "wechat_merchant.pem")
         self.teahouse = HmacMerchant.from_file("teahouse-2026", keys / "hmac_card.key")
