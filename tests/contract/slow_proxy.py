@@ -1,9 +1,11 @@
-"""Owns a TCP proxy for tests that holds back a server's answers, each piece for as long as the test says."""
+"""Owns a TCP proxy for tests that holds back a server's answers, each piece for as long as the test says. With TLS
+towards clients if it is given a context: the packaged Valkey has none."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 
 HOST = "127.0.0.1"
@@ -15,7 +17,8 @@ class SlowProxy:
     `connections`: ever made; `open`: now.
     """
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.delay_s: Callable[[], float] = lambda: 0.0
         self.connections = 0
         self.open = 0
@@ -65,7 +68,7 @@ class SlowProxy:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[SlowProxy]:
-        server = await asyncio.start_server(self._accepted, HOST, 0)
+        server = await asyncio.start_server(self._accepted, HOST, 0, ssl=self._tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self

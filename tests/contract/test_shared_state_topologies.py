@@ -1,15 +1,21 @@
-"""The ways a Redis or Valkey is reached: a Unix socket, sentinels that name the master, a cluster."""
+"""The ways a Redis or Valkey is reached: a Unix socket, TLS, sentinels that name the master, a cluster."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from paymesh.payments.denial import Unavailable
 from paymesh.payments.orders import Attempt, Begun
@@ -17,6 +23,7 @@ from paymesh.payments.shared_state.breaker import BreakerState
 from paymesh.payments.shared_state.client import SharedState
 from paymesh.payments.shared_state.redis_orders import RedisOrders
 from tests.contract.conftest import PATIENT_S
+from tests.contract.slow_proxy import SlowProxy
 from tests.contract.valkey_process import HOST, ValkeyProcess, running_cluster, running_sentinel, running_valkey
 
 FAILOVER_S = 60.0
@@ -55,6 +62,54 @@ async def test_a_unix_socket_and_a_database(valkey: ValkeyProcess, unique: str) 
         finally:
             await state.close()
     assert valkey.ask("GET", unique) == b"$-1\r\n"  # database 0
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
+    """A file with a certificate for 127.0.0.1 that signed itself, and a server's context with it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "valkey")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    file, key_file = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    file.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, key_file)
+    return file, context
+
+
+async def test_tls_with_the_authority_that_was_named(
+    valkey: ValkeyProcess, unique: str, certificate: tuple[Path, ssl.SSLContext]
+) -> None:
+    file, context = certificate
+    async with SlowProxy(valkey.port, context).running() as proxy:
+        state = SharedState(f"rediss://{HOST}:{proxy.port}?ssl_ca_certs={file}", timeout_s=PATIENT_S)
+        try:
+            answers = await asyncio.gather(*(state.call("ECHO", f"{unique}{number}") for number in range(20)))
+            assert answers == [f"{unique}{number}".encode() for number in range(20)]
+        finally:
+            await state.close()
+
+
+async def test_tls_refuses_whom_nobody_vouches_for(
+    valkey: ValkeyProcess, certificate: tuple[Path, ssl.SSLContext]
+) -> None:
+    file, context = certificate
+    async with SlowProxy(valkey.port, context).running() as proxy:
+        for url in (f"rediss://{HOST}:{proxy.port}", f"rediss://localhost:{proxy.port}?ssl_ca_certs={file}"):
+            state = SharedState(url, timeout_s=PATIENT_S)
+            try:
+                with pytest.raises(Unavailable, match="shared state: connect, "):
+                    await state.call("GET", "paymesh:k")
+            finally:
+                await state.close()
+        assert b"paymesh" not in proxy.received
 
 
 @dataclass(frozen=True)
