@@ -2,7 +2,7 @@
 answer was not read: the next caller would read it as its own.
 
 redis-py does the protocol, TLS, Sentinel and Cluster. Its own pool and client are not used for a single server: they
-take 73 us of CPU a call where its connections take 26 (16 callers at once), and try again on their own, past a deadline.
+take 73 us of CPU a call where its connections take 26 (16 callers at once), and they try again past a deadline.
 """
 
 from __future__ import annotations
