@@ -63,7 +63,12 @@ def merged_parameters(request: Request) -> Parameters:
 def is_form(request: Request) -> bool:
     """Whether the body is a form. A GET may name any content type: it has no body."""
     content_type = request.header("content-type") or ""
-    return bool(request.body) and content_type.partition(";")[0].strip().lower() == FORM_MEDIA_TYPE
+    return bool(request.body) and _names_form(content_type)
+
+
+def carries_form(request: Request) -> bool:
+    """Whether a form is what the request carries, well or badly: unlike `is_form` it never raises."""
+    return bool(request.body) and any(map(_names_form, request.headers.get("content-type", ())))
 
 
 def joined(parameters: Parameters, without: frozenset[str], *, keep_empty: bool = False) -> bytes:
@@ -75,6 +80,22 @@ def joined(parameters: Parameters, without: frozenset[str], *, keep_empty: bool 
     )
 
 
+def deciding(*names: str) -> re.Pattern[bytes]:
+    """What `check_one_reading` looks for: these parameters, wherever the text could be cut."""
+    return re.compile(b"(?:\\A|&)(" + b"|".join(name.encode() for name in names) + b")=([^&]*)")
+
+
+def check_one_reading(text: bytes, parameters: Parameters, names: re.Pattern[bytes]) -> None:
+    """Refuse a text whose deciding parameters another cut would change. Raises FormError.
+
+    Nothing is encoded in these texts, so `note=x&orderId=9` is one parameter or two: whoever holds a signed message
+    could cut it elsewhere, and the signature would still verify. Other parameters may hold `&` and `=`: URLs do.
+    """
+    for name, value in names.findall(text):
+        if parameters.get(name.decode()) != value:
+            raise FormError(f"{name.decode()} could be read in two ways: a value holds `&` and a parameter's name")
+
+
 def as_text(parameters: Parameters, charset: str) -> Mapping[str, str]:
     """The values as text, empty ones left out. Raises FormError for an unknown charset or bytes that are not its."""
     codec = _CHARSETS.get(charset.lower())
@@ -84,6 +105,10 @@ def as_text(parameters: Parameters, charset: str) -> Mapping[str, str]:
         return {name: value.decode(codec) for name, value in parameters.items() if value}
     except UnicodeDecodeError:
         raise FormError(f"a value is not {codec}") from None
+
+
+def _names_form(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == FORM_MEDIA_TYPE
 
 
 def _decode(encoded: bytes) -> bytes:

@@ -22,19 +22,41 @@ from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
 from paymesh.payments.policy.compiled import Route
 from paymesh.payments.request import Request
-from paymesh.payments.signed_form import FormError, as_text, is_form, joined, parse_parameters
+from paymesh.payments.signed_form import (
+    FormError,
+    as_text,
+    carries_form,
+    check_one_reading,
+    deciding,
+    joined,
+    parse_parameters,
+)
 
 WINDOW_S = 26 * 3600
 """Repeats keep their `notify_id`; the last one comes some 24 h 23 min after the first (protocols.md section 1). Whether
 `notify_time` is then the first or the latest attempt's is not documented, so the window covers both."""
 _UNSIGNED = frozenset({"sign", "sign_type"})
+_DECIDING = deciding(
+    "app_id",
+    "auth_app_id",
+    "notify_id",
+    "notify_time",
+    "notify_type",
+    "out_biz_no",
+    "out_trade_no",
+    "refund_fee",
+    "seller_id",
+    "total_amount",
+    "trade_no",
+    "trade_status",
+)
 
 
 class AlipayNotification:
     scheme = Scheme.ALIPAY_NOTIFICATION
 
     def recognises(self, request: Request) -> bool:
-        return is_form(request)
+        return carries_form(request)
 
     def read(self, request: Request, route: Route) -> Claim | Denial:
         if request.query:
@@ -43,6 +65,8 @@ class AlipayNotification:
             parameters = parse_parameters(request.body)
             charset = parameters.get("charset", b"utf-8").decode("ascii", "replace")
             values = as_text(parameters, charset)
+            text = joined(parameters, _UNSIGNED)
+            check_one_reading(text, parameters, _DECIDING)
         except FormError as error:
             return invalid(str(error))
         if "sign" not in values:
@@ -60,7 +84,7 @@ class AlipayNotification:
             key=KeyRef(KeyKind.PROVIDER, route.channels[0].name),
             algorithm=Algorithm.RSA_SHA256,
             signature=signature,
-            signed=joined(parameters, _UNSIGNED),
+            signed=text,
             timestamp_s=timestamp,
             window_s=WINDOW_S,
             nonce=notify_id,

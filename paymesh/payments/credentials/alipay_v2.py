@@ -7,6 +7,7 @@ Source: protocols.md section 1; Alipay, "signing with your own code" (opendocs.a
 from __future__ import annotations
 
 import datetime
+import re
 from dataclasses import dataclass, replace
 
 from paymesh.payments.credentials.claim import (
@@ -24,13 +25,25 @@ from paymesh.payments.json_body import BodyError, BodyErrorKind, JsonLimits, par
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
 from paymesh.payments.policy.compiled import Route
 from paymesh.payments.request import Request
-from paymesh.payments.signed_form import FormError, Parameters, as_text, is_form, joined, merged_parameters
+from paymesh.payments.signed_form import (
+    FormError,
+    Parameters,
+    as_text,
+    carries_form,
+    check_one_reading,
+    deciding,
+    joined,
+    merged_parameters,
+)
 
 WINDOW_S = 600
 """Alipay refuses what is older than ten minutes (protocols.md, Alipay v3); v2 states no figure, so the same."""
 _CHINA = datetime.timezone(datetime.timedelta(hours=8))
+_METHOD = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 _TIMESTAMP_CHARS = len("2026-11-22 22:00:00")
 _UNSIGNED = frozenset({"sign"})
+_DECIDING = deciding("app_auth_token")
+"""Who is acted for. What else decides ends where it must: JSON, a date, a name that the policy knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +56,14 @@ class AlipayV2:
     scheme = Scheme.ALIPAY_V2
 
     def recognises(self, request: Request) -> bool:
-        return bool(request.query) or is_form(request)
+        return bool(request.query) or carries_form(request)
 
     def read(self, request: Request, route: Route) -> Claim | Denial:  # noqa: ARG002
         try:
             parameters = merged_parameters(request)
             values = as_text({name: parameters[name] for name in parameters if name in _READ}, "utf-8")
+            text = joined(parameters, _UNSIGNED)
+            check_one_reading(text, parameters, _DECIDING)
         except FormError as error:
             return invalid(str(error))
         if "sign" not in values:
@@ -61,8 +76,8 @@ class AlipayV2:
         timestamp = parse_china_time(values.get("timestamp", ""))
         sign = values["sign"]
         signature = decode_base64(sign) if len(sign) <= MAX_CREDENTIAL_CHARS else None
-        if timestamp is None or signature is None:
-            return invalid("timestamp or sign is not well formed")
+        if timestamp is None or signature is None or not _METHOD.fullmatch(values.get("method", "")):
+            return invalid("method, timestamp or sign is not well formed")
         serial = values.get("app_cert_sn")
         name = values.get("app_id", "") if serial is None else f"{values.get('app_id', '')}/{serial}"
         return Claim(
@@ -70,7 +85,7 @@ class AlipayV2:
             key=KeyRef(KeyKind.ALIPAY, name),
             algorithm=Algorithm.RSA_SHA256,
             signature=signature,
-            signed=joined(parameters, _UNSIGNED),
+            signed=text,
             timestamp_s=timestamp,
             window_s=WINDOW_S,
             content=_Content(parameters, values.get("charset", "utf-8")),
@@ -97,7 +112,7 @@ class AlipayV2:
         return replace(caller_of(claim, key), parameters=values, document=document)
 
 
-_READ = frozenset({"sign", "sign_type", "timestamp", "app_id", "app_cert_sn", "charset"})
+_READ = frozenset({"sign", "sign_type", "timestamp", "app_id", "app_cert_sn", "charset", "method"})
 """Read before the signature verified, to find the key; all are plain ASCII."""
 
 

@@ -29,7 +29,15 @@ from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
 from paymesh.payments.policy.compiled import Route
 from paymesh.payments.request import Request
-from paymesh.payments.signed_form import FormError, Parameters, as_text, is_form, joined, parse_parameters
+from paymesh.payments.signed_form import (
+    FormError,
+    as_text,
+    carries_form,
+    check_one_reading,
+    deciding,
+    joined,
+    parse_parameters,
+)
 from paymesh.payments.signers import unionpay_text
 
 WINDOW_S = 900
@@ -43,6 +51,9 @@ _CHINA = datetime.timezone(datetime.timedelta(hours=8))
 _TXN_TIME = re.compile(r"[0-9]{14}", re.ASCII)
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _UNSIGNED = frozenset({"signature"})
+_DECIDING = deciding(
+    "currencyCode", "merId", "orderId", "origQryId", "queryId", "respCode", "txnAmt", "txnTime", "txnType"
+)
 _SECRET_METHODS = {"11": Algorithm.UNIONPAY_SHA256, "12": Algorithm.UNIONPAY_SM3}
 
 
@@ -52,18 +63,17 @@ class Unionpay:
     scheme = Scheme.UNIONPAY
 
     def recognises(self, request: Request) -> bool:
-        return is_form(request)
+        return carries_form(request)
 
     def read(self, request: Request, route: Route) -> Claim | Denial:  # noqa: ARG002
         message = _message(request)
         if isinstance(message, Denial):
             return message
-        parameters, values = message
+        text, values = message
         timestamp = _txn_time(values.get("txnTime", ""))
         if timestamp is None or "merId" not in values or "txnType" not in values:
             return invalid("merId, txnType or txnTime is not well formed")
         method = values.get("signMethod", "")
-        text = joined(parameters, _UNSIGNED, keep_empty=True)
         mer_id = values["merId"]
         if method == "01":
             algorithm, name = Algorithm.RSA_SHA256, f"{mer_id}/{values.get('certId', '')}"
@@ -104,13 +114,13 @@ class UnionpayNotification:
     scheme = Scheme.UNIONPAY_NOTIFICATION
 
     def recognises(self, request: Request) -> bool:
-        return is_form(request)
+        return carries_form(request)
 
     def read(self, request: Request, route: Route) -> Claim | Denial:
         message = _message(request)
         if isinstance(message, Denial):
             return message
-        parameters, values = message
+        text, values = message
         if values.get("signMethod") != "01":
             # A secure key would be the merchant's own: whoever holds it could tell the merchant that it was paid.
             return unsupported("a notification is signed with method 01")
@@ -125,7 +135,7 @@ class UnionpayNotification:
             key=KeyRef(KeyKind.PROVIDER, route.channels[0].name),
             algorithm=Algorithm.RSA_SHA256,
             signature=signature,
-            signed=unionpay_text(joined(parameters, _UNSIGNED, keep_empty=True)),
+            signed=unionpay_text(text),
             timestamp_s=timestamp,
             window_s=NOTIFICATION_WINDOW_S,
             nonce=query_id,
@@ -154,12 +164,15 @@ class UnionpayNotification:
         )
 
 
-def _message(request: Request) -> tuple[Parameters, Mapping[str, str]] | Denial:
+def _message(request: Request) -> tuple[bytes, Mapping[str, str]] | Denial:
+    """The text to sign, and the fields."""
     if request.query:
         return invalid("a query would not be signed")
     try:
         parameters = parse_parameters(request.body)
         values = as_text(parameters, parameters.get("encoding", b"utf-8").decode("ascii", "replace"))
+        text = joined(parameters, _UNSIGNED, keep_empty=True)
+        check_one_reading(text, parameters, _DECIDING)
     except FormError as error:
         return invalid(str(error))
     if "signature" not in values:
@@ -168,7 +181,7 @@ def _message(request: Request) -> tuple[Parameters, Mapping[str, str]] | Denial:
         return invalid("signature is not well formed")
     if values.get("version") != "5.1.0":
         return unsupported("version is not 5.1.0")
-    return parameters, values
+    return text, values
 
 
 def _txn_time(text: str) -> int | None:
