@@ -32,6 +32,7 @@ AUTHORIZATION_TYPE = "ALIPAY-SHA256withRSA"
 MAX_AGE_S = 600
 _SIGNED_PART = "data"
 _APP_AUTH_TOKEN = "alipay-app-auth-token"  # noqa: S105 - a header's name
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]*", re.ASCII)
 _FIELD = re.compile(r"([a-z_]+)=([^,=\s\"]+)", re.ASCII)
 _REQUIRED = frozenset({"app_id", "nonce", "timestamp"})
 _KNOWN = _REQUIRED | {"app_cert_sn", "expired_seconds"}
@@ -65,9 +66,14 @@ class AlipayV3:
             part = _signed_part(request)
         except MultipartError as error:
             return Denial(Reason.BODY_MALFORMED, str(error))
+        token = request.header(_APP_AUTH_TOKEN) or ""
+        # The token follows the body in the text with nothing but a line break between: neither may pass for the other.
+        if not _TOKEN.fullmatch(token):
+            return invalid("alipay-app-auth-token is not well formed")
+        if part is None and request.body and not request.body.rstrip(b" \t\r\n").endswith(b"}"):
+            return Denial(Reason.BODY_MALFORMED, "the body is no JSON object")
         text = f"{auth_string}\n{request.method}\n{request.target}\n".encode("utf-8", "surrogateescape")
-        token = request.header(_APP_AUTH_TOKEN)
-        suffix = b"" if not token else token.encode("utf-8", "surrogateescape") + b"\n"
+        suffix = f"{token}\n".encode() if token else b""
         serial = fields.get("app_cert_sn")
         timestamp_s = int(fields["timestamp"]) // 1000
         return Claim(
