@@ -160,6 +160,11 @@ def parse_timestamp(text: str | None) -> int | None:
     return int(text) if text is not None and _TIMESTAMP.fullmatch(text) else None
 
 
+def is_nonce(text: str) -> bool:
+    """Whether it may be a nonce: short, and without the line breaks that part the lines of a text to sign."""
+    return 0 < len(text) <= MAX_NONCE_CHARS and text.isprintable()
+
+
 def decode_base64(text: str) -> bytes | None:
     """Strict base64: padded, no white space, nothing after it, and no bits that decoders drop; else None."""
     try:

@@ -10,12 +10,12 @@ import re
 
 from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
-    MAX_NONCE_CHARS,
     Asked,
     Authenticated,
     Claim,
     caller_of,
     invalid,
+    is_nonce,
     parse_timestamp,
 )
 from paymesh.payments.denial import Denial
@@ -38,7 +38,7 @@ class HmacSha256:
         key_id, stamp = request.header(_KEY) or "", request.header("paymesh-timestamp")
         nonce, signature = request.header("paymesh-nonce") or "", request.header("paymesh-signature") or ""
         timestamp = parse_timestamp(stamp)
-        if stamp is None or timestamp is None or not 0 < len(nonce) <= MAX_NONCE_CHARS:
+        if stamp is None or timestamp is None or not is_nonce(nonce):
             return invalid("Paymesh-Timestamp or Paymesh-Nonce is not well formed")
         if len(key_id) > MAX_CREDENTIAL_CHARS or not _SIGNATURE.fullmatch(signature):
             return invalid("Paymesh-Key or Paymesh-Signature is not well formed")

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 
 from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
-    MAX_NONCE_CHARS,
     Asked,
     Authenticated,
     Claim,
     caller_of,
     decode_base64,
     invalid,
+    is_nonce,
     parse_timestamp,
     unsupported,
 )
@@ -51,7 +51,7 @@ class WechatV3:
             return invalid(fields)
         timestamp, nonce = parse_timestamp(fields["timestamp"]), fields["nonce_str"]
         signature = decode_base64(fields["signature"])
-        if timestamp is None or not 0 < len(nonce) <= MAX_NONCE_CHARS or signature is None:
+        if timestamp is None or not is_nonce(nonce) or signature is None:
             return invalid("timestamp, nonce_str or signature is not well formed")
         head = f"{request.method}\n{request.target}\n{fields['timestamp']}\n{nonce}\n"
         return Claim(

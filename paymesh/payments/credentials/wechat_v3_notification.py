@@ -23,6 +23,7 @@ from paymesh.payments.credentials.claim import (
     OnRepeat,
     decode_base64,
     invalid,
+    is_nonce,
     parse_timestamp,
 )
 from paymesh.payments.credentials.wechat_v3 import AUTHORIZATION_TYPE, WINDOW_S
@@ -48,7 +49,7 @@ class WechatV3Notification:
         header, stamp = request.header(_SIGNATURE) or "", request.header("wechatpay-timestamp")
         nonce, serial = request.header("wechatpay-nonce") or "", request.header("wechatpay-serial") or ""
         timestamp = parse_timestamp(stamp)
-        if timestamp is None or not 0 < len(nonce) <= MAX_NONCE_CHARS or len(header) > MAX_CREDENTIAL_CHARS:
+        if timestamp is None or not is_nonce(nonce) or len(header) > MAX_CREDENTIAL_CHARS:
             return invalid("Wechatpay-Timestamp, -Nonce or -Signature is not well formed")
         # Absent in old integrations, where only this algorithm exists; anything else is another algorithm.
         if request.header("wechatpay-signature-type") not in (None, AUTHORIZATION_TYPE):
