@@ -1,4 +1,4 @@
-"""What a message says, as its protocol defines it, read with the standard library alone: never with the gateway's parsers.
+"""What a message says, as its protocol defines it, read with the standard library and never with the gateway.
 
 Two requests with one meaning may both pass. A meaning that cannot be read is an exception: nothing equals it.
 """
@@ -41,11 +41,13 @@ def wechat_v3_notification(request: Request) -> Meaning:
     # Old integrations do not name the algorithm, of which there was only this one.
     kind = request.headers.get("wechatpay-signature-type", ("WECHATPAY2-SHA256-RSA2048",))
     names = ("wechatpay-serial", "wechatpay-timestamp", "wechatpay-nonce")
-    return kind, *(only(request, name) for name in names), request.body
+    # Certificate serials are hex, in either case; the gateway knows a key by any spelling of its serial.
+    serial, *lines = (only(request, name) for name in names)
+    return kind, serial.upper().lstrip("0"), *lines, request.body
 
 
 def alipay_v2(request: Request) -> Meaning:
-    in_body = request.body if "x-www-form-urlencoded" in only(request, "content-type", "") else b""
+    in_body = request.body if "x-www-form-urlencoded" in only(request, "content-type", "").lower() else b""
     unread = b"" if in_body else request.body
     found = merged(request.query.encode("utf-8", "surrogateescape"), in_body)
     return form(found, {"sign"}, ALIPAY_V2_DECIDES, empty=False), unread

@@ -61,6 +61,15 @@ def mutants(kind: Kind, keyring: Keyring, request: Request) -> Iterator[Mutant]:
         yield from kind.more(keyring, request)
 
 
+def believed(kind: Kind, caller: Authenticated) -> list[object]:
+    """What the gateway goes on with. Which URL a form names decides nothing, and its text may be cut in several."""
+    document = caller.document
+    if kind.form:
+        assert isinstance(document, dict)
+        document = {name: document.get(name) for name in kind.decides}
+    return [caller.merchant, caller.timestamp_s, caller.nonce, caller.proves, caller.scopes, document]
+
+
 def same(kind: Kind, one: Request, changed: Request) -> bool:
     try:
         return kind.meaning(changed) == kind.meaning(one)
@@ -89,8 +98,7 @@ def test_a_changed_message_is_refused_or_the_same(keyring: Keyring, name: str) -
                     wrong.append(f"{mutant.label}: {result}")
                 continue
             counts["same"] += 1
-            facts = ("merchant", "timestamp_s", "nonce", "parameters", "document", "proves", "scopes")
-            if any(getattr(result, fact) != getattr(genuine, fact) for fact in facts):
+            if believed(kind, result) != believed(kind, genuine):
                 wrong.append(f"{mutant.label}: passes, and says something else")
             elif not same(kind, request, mutant.request):
                 wrong.append(f"{mutant.label}: passes, and is another message")
