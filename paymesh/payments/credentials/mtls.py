@@ -59,6 +59,6 @@ def certificate_sha256(url_encoded_pem: str) -> str | None:
         return None
     try:
         certificate = x509.load_pem_x509_certificate(unquote(url_encoded_pem).encode())
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
