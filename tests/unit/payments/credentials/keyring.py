@@ -143,11 +143,10 @@ class Keyring:
 def make_keyring(folder: Path) -> Keyring:
     """New keys, and the policy beside this module loaded with them."""
     authority = issue("paymesh tests: authority of UnionPay", new_key())
-    parties = [
+    merchant, other, stranger = (
         Party(issue(f"041@Z2026@{name}", new_key(), authority), ed25519.Ed25519PrivateKey.generate(), secret)
         for name, secret in (("bookshop", b"a" * 32), ("other", b"b" * 32), ("stranger", b"c" * 32))
-    ]
-    merchant, other, _ = parties
+    )
     platform, apiv3_key = new_key(), b"0123456789abcdef0123456789abcdef"
     for name, party in (("merchant", merchant), ("other", other)):
         (folder / f"{name}_pub.pem").write_text(public_pem(party.rsa))
@@ -162,7 +161,7 @@ def make_keyring(folder: Path) -> Keyring:
     (folder / "policy.yaml").write_text(written.replace("PINNED", merchant.certified.sha256), encoding="utf-8")
     policy = load_policy([folder / "policy.yaml"], {})
     provider = issue(UNIONPAY_NAME, new_key(), authority)
-    return Keyring(*parties, authority, provider, platform, apiv3_key, policy)
+    return Keyring(merchant, other, stranger, authority, provider, platform, apiv3_key, policy)
 
 
 def _jwk(key: rsa.RSAPrivateKey) -> dict[str, str]:

@@ -536,7 +536,7 @@ def _parameters(*names: str) -> tuple[Slot, ...]:
     return tuple(parameter(name) for name in names)
 
 
-def _wechat(make: Make, **more: int) -> Kind:
+def _wechat(make: Make, *, mutants: int, pass_as_same: int) -> Kind:
     return Kind(
         "wechat_v3",
         make,
@@ -546,7 +546,8 @@ def _wechat(make: Make, **more: int) -> Kind:
         fields=True,
         others=WECHAT_OTHERS,
         more=wechat_v3_shifts,
-        **more,
+        mutants=mutants,
+        pass_as_same=pass_as_same,
     )
 
 
@@ -567,7 +568,9 @@ def _alipay_v2(method: str, place: Place, charset: str, certified: bool) -> Kind
     )
 
 
-def _alipay_v3(make: Make, more: More = alipay_v3_shifts, token: bool = False, **counts: int) -> Kind:
+def _alipay_v3(
+    make: Make, more: More = alipay_v3_shifts, token: bool = False, *, mutants: int, pass_as_same: int
+) -> Kind:
     fields = tuple(field_of(name) for name in ("app_id", "nonce", "timestamp", "sign"))
     return Kind(
         "alipay_v3",
@@ -581,7 +584,8 @@ def _alipay_v3(make: Make, more: More = alipay_v3_shifts, token: bool = False, *
             "header authorization, timestamp": [str(NOW_S), f"{NOW_S}001", f"0{NOW_S}000", f"{NOW_S}000.0"],
         },
         more=more,
-        **counts,
+        mutants=mutants,
+        pass_as_same=pass_as_same,
     )
 
 
