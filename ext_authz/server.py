@@ -16,15 +16,15 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from ext_authz.access_log import AccessLog
 from ext_authz.check_context import CheckContext, Decision, Step
+from ext_authz.key_sets import KeySets
 from ext_authz.pipeline import Stores, build_pipeline, decide
 from ext_authz.state import State, add_state_arguments, open_state
 from ext_authz.wire import read_request, write_response
 from paymesh.payments.credentials.directory import PolicyKeys
+from paymesh.payments.jose.fetch import HttpFetch
 from paymesh.payments.jose.key_source import KeySources
 from paymesh.payments.merchant_table.directory import TableDirectory
-from paymesh.payments.policy.compile_users import key_set_urls
-from paymesh.payments.policy.compiled import Policy
-from paymesh.payments.policy.source import PolicySource
+from paymesh.payments.policy.source import OnReload, PolicySource
 from paymesh.payments.token_bucket import InProcessBuckets
 from paymesh.payments.users.identify import UserIdentifier
 from paymesh.server.http_fetch import AiohttpFetch
@@ -105,24 +105,27 @@ def _log_decision(decision: Decision, elapsed_s: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _serving(runtime: ServiceRuntime, source: PolicySource, args: argparse.Namespace) -> AsyncIterator[None]:
+async def _serving(
+    runtime: ServiceRuntime, source: PolicySource, args: argparse.Namespace
+) -> AsyncIterator[OnReload | None]:
+    fetch = AiohttpFetch()
+    key_sets = KeySets(fetch)
+    # Before the first token comes: a fetch may take longer than Envoy waits for a check.
+    await key_sets.fetch_those_of(source.current)
     async with (
+        contextlib.aclosing(fetch),
+        contextlib.aclosing(key_sets),
         open_state(args, runtime.metrics, runtime.health.servicer) as state,
-        _stores(state, source.current) as stores,
+        _stores(state, fetch, key_sets.sources) as stores,
     ):
         servicer = Authorization(source, build_pipeline(stores), Metrics(runtime.metrics))
         external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
         als_pb2_grpc.add_AccessLogServiceServicer_to_server(AccessLog(stores.orders, runtime.metrics), runtime.server)
-        yield
+        yield key_sets.on_reload
 
 
 @contextlib.asynccontextmanager
-async def _stores(state: State, policy: Policy) -> AsyncIterator[Stores]:
-    fetch = AiohttpFetch()
-    key_sources = KeySources(fetch)
-    # Before the first token comes: a fetch may take longer than Envoy waits for a check.
-    issuers = {issuer.keys for issuer in policy.jwt_issuers.values() if isinstance(issuer.keys, str)}
-    await key_sources.prefetch(issuers | key_set_urls(policy.user_providers))
+async def _stores(state: State, fetch: HttpFetch, key_sources: KeySources) -> AsyncIterator[Stores]:
     directory = TableDirectory(lambda policy: policy.merchant_table, os.environ, PolicyKeys(key_sources))
     users = UserIdentifier(fetch, key_sources)
     try:
@@ -130,8 +133,6 @@ async def _stores(state: State, policy: Policy) -> AsyncIterator[Stores]:
     finally:
         await users.close()
         await directory.close()
-        await key_sources.close()
-        await fetch.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from ext_proc.record import Record
 from ext_proc.stream import ProcessingStream
 from ext_proc.wire import read_message, write_reply
 from paymesh.payments.policy.compiled import Policy
-from paymesh.payments.policy.source import PolicySource
+from paymesh.payments.policy.source import OnReload, PolicySource
 from paymesh.server.policy_service import run_policy_service
 from paymesh.server.service import ServiceRuntime
 from paymesh.server.trace import parse_traceparent, set_trace
@@ -46,10 +46,12 @@ class ExternalProcessor(pb_grpc.ExternalProcessorServicer):  # type: ignore[misc
 
 
 @contextlib.asynccontextmanager
-async def _serving(runtime: ServiceRuntime, source: PolicySource, _: argparse.Namespace) -> AsyncIterator[None]:
+async def _serving(
+    runtime: ServiceRuntime, source: PolicySource, _: argparse.Namespace
+) -> AsyncIterator[OnReload | None]:
     servicer = ExternalProcessor(lambda: source.current, Record(runtime.metrics))
     pb_grpc.add_ExternalProcessorServicer_to_server(servicer, runtime.server)
-    yield
+    yield None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -51,8 +51,8 @@ class OrderStep:
             return context.having(why="no order is begun")
         try:
             answer = await self.orders.begin(attempts, context.now_s)
-        except asyncio.CancelledError:
-            # Envoy gave up on this check, so nothing leaves: whatever the store recorded must not block a repeat.
+        except (asyncio.CancelledError, Unavailable):
+            # Envoy or the store gave up, so nothing leaves: whatever was recorded all the same must not block a repeat.
             _forget_later(self.orders, attempts)
             raise
         if answer.begun is Begun.CONFLICT:

@@ -53,6 +53,8 @@ _PAYMESH_STATES: Mapping[str, Outcome] = {
     "PENDING": Outcome.ACCEPTED,
     "REFUSED": Outcome.REFUSED,
 }
+READ = frozenset({Protocol.WECHAT_V3, Protocol.PAYMESH})
+"""Protocols whose answers tell an outcome here."""
 _CREATED_ORDER = ("code_url", "prepay_id", "h5_url")
 _OPEN_CODES = frozenset(
     # WeChat answers these with a 4xx, but the order may be paid, in progress, or an earlier attempt's.
@@ -65,6 +67,11 @@ def read_status(protocol: Protocol, operation: Operation, status: int) -> Readin
     """What the status alone decides; None when the body has to be read."""
     if operation not in (Operation.PAY, Operation.QUERY, Operation.REFUND, Operation.CLOSE):
         return _read_plain(status)
+    if protocol not in READ:
+        # Alipay v2 and UnionPay answer 200 whatever became of it, and Alipay v3 has open codes among its 4xx.
+        if status in _NOT_PROCESSED:
+            return Outcome.REFUSED, f"refused with {status}"
+        return Outcome.UNKNOWN, f"{status}, and answers of {protocol} are not read yet"
     if 200 <= status < 300:
         if operation is Operation.CLOSE:
             return Outcome.SUCCEEDED, f"closed ({status})"

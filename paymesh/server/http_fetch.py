@@ -26,7 +26,7 @@ class _TooLarge(Exception):  # noqa: N818 - it names the answer's fault
 
 
 class AiohttpFetch:
-    """`HttpFetch` by aiohttp. Belongs to the event loop that first asks; `close()` when done.
+    """`HttpFetch` by aiohttp. Belongs to the event loop that first asks; `aclose()` when done.
 
     `ssl_context`: whom to trust; by default the system's authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` hold).
     """
@@ -52,7 +52,7 @@ class AiohttpFetch:
         # Raised out here, without the cause: aiohttp's errors hold the whole URL, whose query may be a secret.
         raise Unavailable(f"{_host(url)}: {failure}")
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None

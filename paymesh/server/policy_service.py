@@ -18,8 +18,11 @@ from paymesh.server.service import ServiceRuntime, add_server_arguments, run_ser
 
 EXIT_UNUSABLE = 2
 
-Serving = Callable[[ServiceRuntime, PolicySource, argparse.Namespace], contextlib.AbstractAsyncContextManager[None]]
-"""Adds the servicers, and ends on leaving whatever it began. Raises StartupError for flags that cannot be used."""
+Serving = Callable[
+    [ServiceRuntime, PolicySource, argparse.Namespace], contextlib.AbstractAsyncContextManager[OnReload | None]
+]
+"""Adds the servicers, gives what is to be done with a new policy, and ends on leaving whatever it began. Raises
+StartupError for flags that cannot be used."""
 
 
 def add_policy_argument(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +67,7 @@ def run_policy_service(
 
     @contextlib.asynccontextmanager
     async def running(runtime: ServiceRuntime) -> AsyncIterator[None]:
-        async with serving(runtime, source, args), watching(source, runtime.metrics):
+        async with serving(runtime, source, args) as on_reload, watching(source, runtime.metrics, on_reload):
             yield
 
     return run_service(server_options(args, name), running)

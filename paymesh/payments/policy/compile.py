@@ -12,6 +12,7 @@ from typing import Protocol as TypingProtocol
 from typing import TypeVar
 
 from paymesh.payments.merchant_table.settings import MerchantTable
+from paymesh.payments.outcome import READ
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
 from paymesh.payments.policy.callers import BucketSize, Merchant, Scheme
@@ -248,9 +249,10 @@ class Compiler:
             self._rule(rule, (*path, "sanitize", "request", number))
             for number, rule in enumerate(document.sanitize.request)
         )
-        observed = document.operation in OBSERVED if document.observe_response is None else document.observe_response
         applied = self._findings.lookup(document.rate_limits, limits, "rate limit", (*path, "rate_limits"))
         protocol = PROTOCOLS[document.schemes[0]] if document.schemes else c.Protocol.PAYMESH
+        told = document.operation in OBSERVED and protocol in READ
+        observed = told if document.observe_response is None else document.observe_response
         notifies = document.operation is c.Operation.NOTIFY and document.channels
         return c.Route(
             name=document.name,

@@ -185,8 +185,10 @@ class JwtIssuerDocument(Document):
     def _key_of_its_kind(self) -> JwtIssuerDocument:
         if (self.jwks is None) == (self.secret is None):
             raise ValueError("exactly one of jwks and secret is required")
-        if (self.secret is not None) != (self.algorithms == ("HS256",)):
+        if self.algorithms != ("HS256",) and (self.secret is not None or "HS256" in self.algorithms):
             raise ValueError("a secret signs with HS256 alone, and a key set never does")
+        if self.secret is None and "HS256" in self.algorithms:
+            raise ValueError("HS256 needs a secret: a key set is public")
         if self.leeway > 60_000:
             raise ValueError("a leeway is at most 60s")
         return self

@@ -191,7 +191,9 @@ class RouteDocument(Document):
     service: Name | None = Field(None, description="Required unless channels are selected.")
     sanitize: SanitizeDocument = SanitizeDocument()
     observe_response: StrictBool | None = Field(
-        None, description="Read the outcome from the answer; default: pay, query, refund, close."
+        None,
+        description="Read the outcome from the answer; default: pay, query, refund and close, where the protocol's "
+        "answers are read (WeChat Pay v3, generic merchants).",
     )
     scopes: tuple[Identifier, ...] = Field((), description="Scopes that a JWT must have, all of them.")
     users: tuple[Name, ...] = Field(

@@ -45,7 +45,7 @@ class JwtUserDocument(JwtIssuerDocument):
     kind: Literal["jwt"]
     token_from: TokenFromDocument = Field(BEARER, description="Default: `{header: authorization}`.")
     required_scopes: tuple[Scope, ...] = Field((), description="All of them must be in `scope` (or `scp`).")
-    timeout: Milliseconds = Field(2000, description="For the issuer's keys, where they have to be waited for.")
+    timeout: Milliseconds = Field(400, description="For the issuer's keys, where they have to be waited for.")
 
     @model_validator(mode="after")
     def _no_secret_in_a_set(self) -> JwtUserDocument:
@@ -58,7 +58,7 @@ class AskedDocument(Document):
     """What every provider has that is asked over the network."""
 
     name: Name = Field(description="Comes before the id in `x-pay-user`.")
-    timeout: Milliseconds = Field(2000, description="Of the whole question, waiting for a turn included.")
+    timeout: Milliseconds = Field(400, description="Of the whole question, waiting for a turn included.")
     cache: Milliseconds = Field(
         300_000, description="How long an answer is believed at most; a token withdrawn meanwhile still works."
     )

@@ -98,3 +98,10 @@ def test_no_money_moved_without_a_2xx_and_nothing_of_the_body_is_told(
     assert outcome is UNKNOWN or (outcome is REFUSED and 400 <= status < 500)
     decided = read_status(protocol, operation, status)
     assert decided is None or decided == (outcome, why)
+
+
+@pytest.mark.parametrize("protocol", [Protocol.ALIPAY_V2, Protocol.ALIPAY_V3, Protocol.UNIONPAY])
+@pytest.mark.parametrize("status", [200, 204, 400, 403, 409, 500])
+def test_answers_that_are_not_read_are_never_a_refusal(protocol: Protocol, status: int) -> None:
+    outcome, _ = read_outcome(protocol, Operation.PAY, status, b'{"code": "ACQ.SYSTEM_ERROR"}')
+    assert outcome is Outcome.UNKNOWN

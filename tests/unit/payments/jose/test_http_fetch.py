@@ -50,7 +50,7 @@ async def serve() -> AsyncIterator[Serve]:
 async def fetch() -> AsyncIterator[AiohttpFetch]:
     found = AiohttpFetch()
     yield found
-    await found.close()
+    await found.aclose()
 
 
 async def ask(
@@ -187,7 +187,7 @@ async def test_tls_needs_a_certificate_that_somebody_vouches_for(fetch: AiohttpF
         assert "no answer" in await failure(fetch, url)
         assert (await ask(trusting, url)).body == b"over TLS"
     finally:
-        await trusting.close()
+        await trusting.aclose()
         await runner.cleanup()
 
 

@@ -72,7 +72,7 @@ async def issuer() -> AsyncIterator[Issuer]:
 async def fetch() -> AsyncIterator[AiohttpFetch]:
     found = AiohttpFetch()
     yield found
-    await found.close()
+    await found.aclose()
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ async def identifier() -> AsyncIterator[UserIdentifier]:
     yield found
     await found.close()
     await sources.close()
-    await fetch.close()
+    await fetch.aclose()
 
 
 @pytest.fixture

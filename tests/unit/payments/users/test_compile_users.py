@@ -70,7 +70,7 @@ def test_every_kind_with_its_defaults() -> None:
         "wechat": TokenFrom(query="code"),
     }
     remote = [provider for provider in found.values() if isinstance(provider, RemoteProvider)]
-    assert {(one.timeout_s, one.cache_s, one.max_concurrent_requests) for one in remote} == {(2.0, 300, 32)}
+    assert {(one.timeout_s, one.cache_s, one.max_concurrent_requests) for one in remote} == {(0.4, 300, 32)}
     assert {one.url for one in remote} == {
         "https://id.example/introspect",
         "https://id.example/userinfo",
