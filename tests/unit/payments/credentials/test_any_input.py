@@ -173,14 +173,16 @@ def test_every_signature_has_one_base64(raw: bytes) -> None:
     assert decode_base64(base64.b64encode(raw).decode()) == raw
 
 
+# What `cryptography` says of a serial below one; a later version will refuse it.
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @settings(max_examples=300)
-@given(data=st.data())
-def test_a_damaged_certificate(keyring: Keyring, data: st.DataObject) -> None:
+@given(damage=st.lists(st.tuples(st.integers(0, 4095), st.integers(0, 255)), min_size=1, max_size=3))
+def test_a_damaged_certificate(keyring: Keyring, damage: list[tuple[int, int]]) -> None:
     """Its encoding changed anywhere: versions, dates, names and keys that nobody makes."""
     issued: Issued = keyring.provider
     der = bytearray(issued.certificate.public_bytes(Encoding.DER))
-    for _ in range(data.draw(st.integers(1, 3))):
-        der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
+    for place, value in damage:
+        der[place % len(der)] = value
     encoded = base64.encodebytes(bytes(der)).decode()
     pem = f"-----BEGIN CERTIFICATE-----\n{encoded}-----END CERTIFICATE-----\n"
     certificate_sha256(pem)
