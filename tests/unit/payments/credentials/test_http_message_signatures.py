@@ -454,7 +454,8 @@ def ask(policy: Policy) -> Ask:
 
 
 def refused(result: object, detail: str = "") -> bool:
-    return isinstance(result, Denial) and result.reason is Reason.CREDENTIAL_INVALID and detail in result.detail
+    reason = Reason.TIMESTAMP_EXPIRED if detail == "expiry" else Reason.CREDENTIAL_INVALID
+    return isinstance(result, Denial) and result.reason is reason and detail in result.detail
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -470,7 +471,8 @@ async def test_accepted_with_every_algorithm(
         f"key-{algorithm}",
     )
     assert (result.timestamp_s, result.window_s) == (NOW_S, WINDOW_S)
-    assert result.nonce == f"http_signature:key-{algorithm}:{NONCE}"
+    key_id = f"key-{algorithm}"
+    assert result.nonce == f"http_signature:{len(key_id)}:{key_id}:{NONCE}"
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
