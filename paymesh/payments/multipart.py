@@ -41,8 +41,8 @@ def single_part(body: bytes, boundary: bytes, name: str) -> bytes:
     parts = inner.split(b"\r\n" + delimiter + b"\r\n", MAX_PARTS)
     if len(parts) > MAX_PARTS:
         raise MultipartError(f"more than {MAX_PARTS} parts")
-    if any(b"\n" + delimiter in part for part in parts):
-        # Another reader may take a bare newline, or white space after the boundary, for an end of a part.
+    if any(delimiter in part for part in parts):
+        # Another reader may take a bare CR or LF, white space after the boundary, or nothing at all for a part's end.
         raise MultipartError("a boundary stands inside a part")
     found = [content for part_name, content in map(_read_part, parts) if part_name == name.encode()]
     if len(found) != 1:
