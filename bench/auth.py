@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import base64
 import hashlib
+import json
 import os
 import platform
 import statistics
@@ -26,6 +27,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from paymesh.cli.demo.rsa_signing import load_key, sign_rsa_sha256
 from paymesh.cli.demo.signing import (
     AlipayMerchant,
     AlipayProvider,
@@ -97,6 +99,7 @@ def cases(keys: Path) -> list[Case]:
     return [
         Case("hmac", Scheme.HMAC, "payments", _json("POST", pay, hmac.headers("POST", pay, BODY))),
         Case("http_signature, ed25519", Scheme.HTTP_SIGNATURE, "payments", _http_signature(keys, pay)),
+        Case("jwt, RS256", Scheme.JWT, "payments", _token(keys, pay)),
         Case("mtls, SPIFFE ID", Scheme.MTLS, "payments", _peer()),
         Case("wechat_v3", Scheme.WECHAT_V3, "wechat-native",
              _json("POST", native, wechat.headers("POST", native, BODY))),
@@ -173,6 +176,19 @@ def _sent(target: str, headers: Mapping[str, str], body: bytes) -> Request:
 
 def _peer() -> Request:
     return replace(_json("POST", "/v1/payments", {}), peer=Peer("spiffe://cluster.local/ns/shops/sa/cinema"))
+
+
+def _token(keys: Path, target: str) -> Request:
+    now = int(time.time())
+    claims = {"iss": "https://id.example", "aud": "paymesh", "sub": "cinema", "iat": now, "exp": now + 3600}
+    parts = [{"alg": "RS256", "typ": "JWT", "kid": "demo-2026"}, claims]
+    text = ".".join(_base64url(json.dumps(part).encode()) for part in parts)
+    signature = base64.b64decode(sign_rsa_sha256(load_key(keys / "jwt_issuer.pem"), text.encode()))
+    return _json("POST", target, {"Authorization": f"Bearer {text}.{_base64url(signature)}"})
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _http_signature(keys: Path, target: str) -> Request:
