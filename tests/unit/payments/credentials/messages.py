@@ -189,8 +189,12 @@ def alipay_v3(
 
 
 def alipay_v3_multipart(keyring: Keyring, signer: Party, order: str) -> Request:
+    return alipay_v3_upload(signer, order, json.dumps({"out_trade_no": order, "image_name": TEXT}).encode())
+
+
+def alipay_v3_upload(signer: Party, order: str, data: bytes) -> Request:
+    """A JSON part, which is signed, and a file, which is not."""
     target, boundary = "/alipay_v3/image/upload", "a0b1c2d3e4f5"
-    data = json.dumps({"out_trade_no": order, "image_name": TEXT}).encode()
     signed = AlipayV3Merchant("2021000000000001", signer.rsa).headers(
         "POST", target, data, at_ms=NOW_S * 1000, nonce=f"nonce-{order}"
     )
