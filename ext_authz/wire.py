@@ -17,6 +17,8 @@ from paymesh.payments.refusals import Addressee, Refusal, known_method, protocol
 from paymesh.payments.request import Peer, Request
 from paymesh.payments.split import split_value
 
+_SPIFFE = "spiffe://"
+
 
 def read_request(message: external_auth_pb2.CheckRequest) -> Request:
     """The HTTP request inside a CheckRequest. Repeated headers stay apart where `encode_raw_headers` is set."""
@@ -38,8 +40,9 @@ def read_request(message: external_auth_pb2.CheckRequest) -> Request:
 
 
 def _peer(source: attribute_context_pb2.AttributeContext.Peer) -> Peer | None:
-    """The client's certificate. Envoy names a principal only where the handshake gave it one."""
-    return Peer(source.principal, source.certificate) if source.certificate else None
+    """Who the handshake proved. Istio's provider sends no certificate; its SPIFFE ID is proof all the same."""
+    proven = bool(source.certificate) or source.principal.startswith(_SPIFFE)
+    return Peer(source.principal, source.certificate) if proven else None
 
 
 def _headers(http: attribute_context_pb2.AttributeContext.HttpRequest) -> Mapping[str, tuple[str, ...]]:

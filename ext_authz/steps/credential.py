@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ext_authz.check_context import CheckContext
 from paymesh.payments.credentials.authenticate import authenticate
+from paymesh.payments.credentials.authorization import came_twice
 from paymesh.payments.credentials.claim import Asked, KeyDirectory, invalid
 from paymesh.payments.credentials.schemes import SCHEMES
 from paymesh.payments.denial import Denial, Reason
@@ -21,8 +22,8 @@ class CredentialStep:
         assert route is not None
         if not route.schemes:
             return context.having(why="the route is open")
-        if len(request.headers.get("authorization", ())) > 1:
-            # Whatever the scheme: one service behind us would read the first, another the last.
+        if came_twice(request.headers.get("authorization", ())):
+            # Whatever the scheme, since it goes on to the service as it came.
             return invalid("header authorization came more than once")
         scheme = next((SCHEMES[name] for name in route.schemes if SCHEMES[name].recognises(request)), None)
         if scheme is None:

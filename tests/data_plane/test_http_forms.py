@@ -81,6 +81,15 @@ async def test_a_credential_header_twice_is_refused(stack: LocalStack, world: Wo
     assert (status, headers["x-pay-reason"]) == (401, "credential_invalid")
 
 
+async def test_two_authorization_headers_are_refused_whatever_else_proves_the_caller(
+    stack: LocalStack, world: World
+) -> None:
+    lines, body = request(world, "two-authorizations")
+    twice = ["authorization: Bearer one", "authorization: Bearer two", f"content-length: {len(body)}"]
+    status, headers, _ = await raw(stack, joined([*lines, *twice], body))
+    assert (status, headers["x-pay-reason"]) == (401, "credential_invalid")
+
+
 async def test_a_compressed_body_is_415(stack: LocalStack, world: World) -> None:
     body = gzip.compress(json.dumps(payment(f"{world.run}-gzip", "offline")).encode())
     signed = world.teahouse.headers("POST", "/v1/payments", body)

@@ -37,6 +37,8 @@ class TokenFromDocument(Document):
 
 BEARER = TokenFromDocument.model_construct(header="authorization", query=None)
 CODE = TokenFromDocument.model_construct(header=None, query="code")
+AUTH_CODE = TokenFromDocument.model_construct(header=None, query="auth_code")
+"""What Alipay calls it when it sends the person back (opendocs.alipay.com/open/02xtla)."""
 
 
 class JwtUserDocument(JwtIssuerDocument):
@@ -97,7 +99,7 @@ class AlipayOauthUserDocument(AskedDocument):
     app_id: Identifier
     private_key: SecretReference = Field(description="The application's RSA private key, PEM without password.")
     alipay_public_key: PublicKeySource = Field(description="Alipay's key for this application; it signs the answer.")
-    token_from: TokenFromDocument = Field(CODE, description="Default: `{query: code}`.")
+    token_from: TokenFromDocument = Field(AUTH_CODE, description="Default: `{query: auth_code}`.")
 
 
 class WechatOauthUserDocument(AskedDocument):

@@ -298,7 +298,7 @@ class TestAlipay:
     async def test_what_is_asked_and_found(
         self, identifier: UserIdentifier, provider: UserProvider, idp: IdentityProvider
     ) -> None:
-        user = await named(identifier, provider, request(target="/pay?code=4b203fe6&x=1"))
+        user = await named(identifier, provider, request(target="/pay?auth_code=4b203fe6&x=1"))
         assert user.header_value == "alipay:2088102150477652"
         asked = dict(idp.requests[0])
         assert (asked.pop("path"), asked.pop("method_"), asked.pop("authorization")) == ("/gateway.do", "POST", "")
@@ -314,13 +314,13 @@ class TestAlipay:
         self, identifier: UserIdentifier, provider: UserProvider, idp: IdentityProvider
     ) -> None:
         idp.answer = alipay_answer(ALIPAY, self.RESPONSE, '{"code":"10000","open_id":"074a1CcTG1LelxKe4xQC0zgN"}')
-        assert (await named(identifier, provider, request(target="/?code=a"))).id == "074a1CcTG1LelxKe4xQC0zgN"
+        assert (await named(identifier, provider, request(target="/?auth_code=a"))).id == "074a1CcTG1LelxKe4xQC0zgN"
 
     async def test_escapes_are_signed_as_they_stand(
         self, identifier: UserIdentifier, provider: UserProvider, idp: IdentityProvider
     ) -> None:
         idp.answer = alipay_answer(ALIPAY, self.RESPONSE, '{"user_id":"2088","x":"a\\/b \\u4e2d 中"}')
-        assert (await named(identifier, provider, request(target="/?code=a"))).id == "2088"
+        assert (await named(identifier, provider, request(target="/?auth_code=a"))).id == "2088"
 
     @pytest.mark.parametrize("name", ["error_response", RESPONSE])
     async def test_a_refused_code(
@@ -328,7 +328,7 @@ class TestAlipay:
     ) -> None:
         text = '{"code":"40002","msg":"Invalid Arguments","sub_code":"isv.code-invalid"}'
         idp.answer = alipay_answer(ALIPAY, name, text)
-        assert (await denied(identifier, provider, request(target="/?code=a"))).reason is Reason.USER_INVALID
+        assert (await denied(identifier, provider, request(target="/?auth_code=a"))).reason is Reason.USER_INVALID
 
     @pytest.mark.parametrize(
         "text",
@@ -348,7 +348,7 @@ class TestAlipay:
     ) -> None:
         idp.answer = alipay_answer(ALIPAY, self.RESPONSE, text)
         with pytest.raises(Unavailable):
-            await identifier.identify(request(target="/?code=a"), provider, NOW)
+            await identifier.identify(request(target="/?auth_code=a"), provider, NOW)
 
     async def test_answers_that_alipay_did_not_sign(
         self, identifier: UserIdentifier, provider: UserProvider, idp: IdentityProvider
@@ -369,7 +369,7 @@ class TestAlipay:
         for number, answer in enumerate(wrong):
             idp.answer = answer
             with pytest.raises(Unavailable):
-                await identifier.identify(request(target=f"/?code=c{number}"), provider, NOW)
+                await identifier.identify(request(target=f"/?auth_code=c{number}"), provider, NOW)
 
 
 class TestWechat:
