@@ -10,15 +10,10 @@ from dataclasses import dataclass
 from ext_authz.check_context import CheckContext
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.fields import OrderFacts, read_facts
-from paymesh.payments.json_body import BodyError, BodyErrorKind, JsonLimits, parse_json
+from paymesh.payments.json_body import BodyError, JsonLimits, body_denial, parse_json
 from paymesh.payments.permission import in_its_own_name
 from paymesh.payments.policy.compiled import Protocol, Route
 from paymesh.payments.request import Request
-
-_REASONS = {
-    BodyErrorKind.DUPLICATE_KEY: Reason.BODY_DUPLICATE_KEY,
-    BodyErrorKind.SIZE: Reason.BODY_TOO_LARGE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +69,4 @@ def _read_body(request: Request, route: Route) -> object:
         # Envoy enforces the route's limit too, where the control plane wrote its configuration.
         return parse_json(request.body, JsonLimits(max_bytes=route.max_body_bytes), object_only=True).value
     except BodyError as error:
-        return Denial(_REASONS.get(error.kind, Reason.BODY_MALFORMED), str(error))
+        return body_denial(error)

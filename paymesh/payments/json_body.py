@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, NoReturn
 
+from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.policy.compiled import JsonPointer
 
 MAX_DOUBLE_EXPONENT = 308
@@ -48,6 +49,17 @@ class BodyError(Exception):
         super().__init__(message)
         self.kind = kind
         self.pointer = pointer
+
+
+_REASONS = {
+    BodyErrorKind.DUPLICATE_KEY: Reason.BODY_DUPLICATE_KEY,
+    BodyErrorKind.SIZE: Reason.BODY_TOO_LARGE,
+}
+
+
+def body_denial(error: BodyError, what: str = "") -> Denial:
+    """The refusal for a body, or for `what` of a message, that is not read."""
+    return Denial(_REASONS.get(error.kind, Reason.BODY_MALFORMED), f"{what}: {error}" if what else str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from paymesh.payments.credentials.claim import (
     unsupported,
 )
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.json_body import BodyError, BodyErrorKind, JsonLimits, parse_json
+from paymesh.payments.json_body import BodyError, JsonLimits, body_denial, parse_json
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
 from paymesh.payments.policy.compiled import Route
 from paymesh.payments.request import Request
@@ -106,9 +106,7 @@ class AlipayV2:
             try:
                 document["biz_content"] = parse_json(values["biz_content"].encode(), limits, object_only=True).value
             except BodyError as error:
-                duplicate = error.kind is BodyErrorKind.DUPLICATE_KEY
-                reason = Reason.BODY_DUPLICATE_KEY if duplicate else Reason.BODY_MALFORMED
-                return Denial(reason, f"biz_content: {error}")
+                return body_denial(error, "biz_content")
         return replace(caller_of(claim, key), parameters=values, document=document)
 
 

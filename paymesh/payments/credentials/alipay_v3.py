@@ -22,7 +22,7 @@ from paymesh.payments.credentials.claim import (
     unsupported,
 )
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.json_body import BodyError, BodyErrorKind, JsonLimits, parse_json
+from paymesh.payments.json_body import BodyError, JsonLimits, body_denial, parse_json
 from paymesh.payments.multipart import MultipartError, boundary_of, single_part
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
 from paymesh.payments.policy.compiled import Route
@@ -98,10 +98,7 @@ class AlipayV3:
             limits = JsonLimits(max_bytes=asked.route.max_body_bytes)
             document = parse_json(claim.content, limits, object_only=True).value
         except BodyError as error:
-            duplicate = error.kind is BodyErrorKind.DUPLICATE_KEY
-            return Denial(
-                Reason.BODY_DUPLICATE_KEY if duplicate else Reason.BODY_MALFORMED, f"part {_SIGNED_PART}: {error}"
-            )
+            return body_denial(error, f"part {_SIGNED_PART}")
         return replace(caller, document=document)
 
 
