@@ -90,7 +90,9 @@ class SharedState:
         observer: Observer | None = None,
     ) -> None:
         """`failures_to_open`: consecutive. `pause_s`: between probes. ValueError for a URL that cannot be used."""
-        self._servers = servers_at(parse_state_url(url, password), min(_STEP_TIMEOUT_S, connect_timeout_s))
+        # A step may last as long as a call at least: whoever is patient with calls is so with connecting.
+        step_timeout_s = max(min(_STEP_TIMEOUT_S, connect_timeout_s), timeout_s)
+        self._servers = servers_at(parse_state_url(url, password), step_timeout_s)
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._pause_s = pause_s
