@@ -406,6 +406,13 @@ def jwt(keyring: Keyring, signer: Party, order: str) -> Request:
     return plain("POST", "/jwt/payments", {"Authorization": f"Bearer {token}.{signature}"}, body)
 
 
+def token(keyring: Keyring, head: Mapping[str, object], claims: Mapping[str, object]) -> Request:
+    """A request with a token that the issuer signed, whatever it says."""
+    text = f"{segment(head)}.{segment(claims)}"
+    signature = urlsafe(base64.b64decode(sign_rsa_sha256(keyring.platform, text.encode())))
+    return plain("GET", "/jwt/payments", {"Authorization": f"Bearer {text}.{signature}"})
+
+
 def segment(members: Mapping[str, object]) -> str:
     return urlsafe(json.dumps(members).encode())
 
@@ -490,6 +497,8 @@ def _peer_slot(name: str) -> Slot:
 def mtls_claims(keyring: Keyring, request: Request) -> Iterator[Mutant]:
     """What a client could write or Envoy could leave out."""
     yield Mutant("no certificate", replace(request, peer=None))
+    pinned = Peer(f"sha256:{keyring.merchant.certified.sha256}", keyring.stranger.certified.as_envoy_gives_it)
+    yield Mutant("a certificate that is called another's fingerprint", replace(request, peer=pinned))
     for value in (f"URI={SPIFFE}other", f"By=x;URI={SPIFFE}other,URI={SPIFFE}bookshop", ""):
         yield Mutant(f"XFCC {value[:9]!r}", header("x-forwarded-client-cert").write(request, [value]))
     for name in ("x-client-cert", "ssl-client-s-dn", "x-ssl-cert", "authorization"):

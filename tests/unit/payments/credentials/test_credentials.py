@@ -21,7 +21,7 @@ from paymesh.payments.credentials.verifiers import supports_sm3
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.request import Request
 from tests.unit.payments.credentials.keyring import NOW_S, Keyring
-from tests.unit.payments.credentials.messages import FORM, PLATFORM_SERIAL, alipay_v3_upload, at, plain
+from tests.unit.payments.credentials.messages import FORM, PLATFORM_SERIAL, alipay_v3_upload, at, plain, token
 
 
 async def accepted(keyring: Keyring, route: str, sent: Request) -> Authenticated:
@@ -369,6 +369,40 @@ async def test_a_merchant_cannot_notify_itself(keyring: Keyring) -> None:
     merchant = UnionpayProvider(keyring.merchant.rsa, keyring.merchant.certified.pem)
     sent = unionpay_sent(merchant.form({**form, "signMethod": "01"}))
     await refused(keyring, "unionpay_notification", sent, Reason.CREDENTIAL_INVALID, "unknown key")
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+HEAD = {"alg": "RS256", "kid": "accounts-1"}
+CLAIMS = {"iss": "https://id.example", "sub": "bookshop", "aud": "paymesh", "iat": NOW_S, "exp": NOW_S + 60}
+
+
+@pytest.mark.parametrize("head", [{}, {"typ": "JWT"}, {"typ": "at+jwt"}, {"typ": "application/JWT"}])
+async def test_a_token_is_its_subjects(keyring: Keyring, head: dict[str, object]) -> None:
+    result = await accepted(keyring, "jwt", token(keyring, HEAD | head, CLAIMS | {"scope": "pay query"}))
+    assert (result.merchant.id, result.key_id) == ("bookshop", "accounts/accounts-1")
+    assert result.scopes == frozenset({"pay", "query"})
+
+
+@pytest.mark.parametrize(
+    ("head", "claims", "detail"),
+    [
+        ({"typ": "dpop+jwt"}, {}, "typ"),
+        ({"kid": "accounts-2"}, {}, "unknown key"),
+        ({}, {"iss": "https://evil.example"}, "unknown key"),
+        ({}, {"iss": ["https://id.example"]}, "no issuer"),
+        ({}, {"sub": "nobody"}, "no merchant"),
+        ({}, {"aud": "another"}, "audience"),
+        ({}, {"exp": NOW_S - 61}, "expired"),
+        ({}, {"iat": NOW_S + 600}, "future"),
+        ({}, {"cnf": {"jkt": "x"}}, "cnf"),
+    ],
+)
+async def test_a_token_that_is_refused(
+    keyring: Keyring, head: dict[str, object], claims: dict[str, object], detail: str
+) -> None:
+    sent = token(keyring, HEAD | head, CLAIMS | claims)
+    await refused(keyring, "jwt", sent, Reason.CREDENTIAL_INVALID, detail)
 
 
 # -- texts that could be cut elsewhere ---------------------------------------------------------------------------------

@@ -102,7 +102,10 @@ def test_a_changed_message_is_refused_or_the_same(keyring: Keyring, name: str) -
                     wrong.append(f"{mutant.label}: {result}")
                 continue
             counts["same"] += 1
-            if believed(kind, result) != believed(kind, genuine):
+            if mutant.label.startswith("signature:"):
+                # One message, one spelling of its signature: logs and stores compare them.
+                wrong.append(f"{mutant.label}: passes")
+            elif believed(kind, result) != believed(kind, genuine):
                 wrong.append(f"{mutant.label}: passes, and says something else")
             elif not same(kind, request, mutant.request):
                 wrong.append(f"{mutant.label}: passes, and is another message")
@@ -128,6 +131,19 @@ async def test_a_message_of_one_scheme_says_nothing_to_another(keyring: Keyring,
     sent = KINDS[name].make(keyring, keyring.merchant, "1")
     for route in {kind.route for kind in KINDS.values()} - {KINDS[name].route}:
         assert isinstance(await keyring.verify(route, sent), Denial), route
+
+
+BY_HEADER = ("wechat_v3", "wechat_v3_notification", "alipay_v3", "hmac", "http_signature", "jwt", "mtls")
+"""Forms are all alike before they are read."""
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_scheme_recognises_its_own_messages_and_nobody_elses(keyring: Keyring, name: str) -> None:
+    kind = KINDS[name]
+    sent = kind.make(keyring, keyring.merchant, "1")
+    recognised = {scheme for scheme in SCHEMES if SCHEMES[scheme].recognises(sent)}
+    assert kind.route in recognised
+    assert recognised & set(BY_HEADER) == {kind.route} & set(BY_HEADER)
 
 
 def test_every_scheme_has_its_messages() -> None:
