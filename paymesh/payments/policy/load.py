@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,6 +65,7 @@ def _inside(loc: Sequence[int | str], outer: Sequence[int | str]) -> bool:
     return len(loc) > len(outer) and tuple(loc[: len(outer)]) == tuple(outer)
 
 
+_ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 _MESSAGES = {
     "missing": "is required",
     "extra_forbidden": "unknown key",
@@ -86,7 +88,8 @@ def _problem(tree: SourceTree, item: ErrorDetails) -> PolicyProblem:
         last = index == len(item["loc"]) - 1
         if (*shown, part) in tree.locations or (last and kind in ("missing", "extra_forbidden")):
             shown.append(part)
-    return tree.problem(shown, _MESSAGES.get(kind, item["msg"].removeprefix("Value error, ")))
+    message = _ENUM_MEMBER.sub(r"\1", item["msg"].removeprefix("Value error, "))
+    return tree.problem(shown, _MESSAGES.get(kind, message))
 
 
 def _version(document: PolicyDocument, references: References) -> str:

@@ -71,7 +71,7 @@ class References:
             else:
                 # As Alipay's tools write it: the base64 of the DER, without the PEM's lines around it.
                 key = load_der_public_key(base64.b64decode(b"".join(text.split()), validate=True))
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise UnusableReference("is not a public key or certificate (PEM, or base64 of the DER)") from error
         if isinstance(key, RSAPublicKey) and key.key_size < MIN_RSA_BITS:
             raise UnusableReference(f"is an RSA key of {key.key_size} bits; at least {MIN_RSA_BITS} are required")
@@ -89,7 +89,7 @@ class References:
         text = source.encode() if isinstance(source, str) else self._read(beside.parent / source.file)
         try:
             return tuple(x509.load_pem_x509_certificates(text))
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise UnusableReference("holds no PEM certificates") from error
 
     def content(self, reference: FileReference, beside: Path) -> bytes:

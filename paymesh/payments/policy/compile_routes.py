@@ -1,0 +1,135 @@
+"""Owns turning a written route into a compiled one, and which routes are tried first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from paymesh.payments.outcome import READ
+from paymesh.payments.policy import compiled as c
+from paymesh.payments.policy import documents as d
+from paymesh.payments.policy.findings import Findings
+from paymesh.payments.policy.problems import DocumentPath
+from paymesh.payments.policy.route_checks import PROTOCOLS, TEMPLATE_SEGMENT, route_problems
+
+MIN_HASH_KEY_BYTES = 16
+OBSERVED = frozenset({c.Operation.PAY, c.Operation.QUERY, c.Operation.REFUND, c.Operation.CLOSE})
+
+
+_NOTATIONS: Mapping[c.Protocol, c.AmountNotation] = {
+    c.Protocol.ALIPAY_V2: c.AmountNotation.DECIMAL_TEXT,
+    c.Protocol.ALIPAY_V3: c.AmountNotation.DECIMAL_TEXT,
+    c.Protocol.ALIPAY_NOTIFICATION: c.AmountNotation.DECIMAL_TEXT,
+    c.Protocol.UNIONPAY: c.AmountNotation.MINOR_UNITS_TEXT,
+    c.Protocol.UNIONPAY_NOTIFICATION: c.AmountNotation.MINOR_UNITS_TEXT,
+}
+"""protocols.md section 1; every other protocol has integers."""
+
+
+_APP_IDS: Mapping[c.Protocol, tuple[c.JsonPointer, ...]] = {c.Protocol.WECHAT_V3: (("appid",), ("sp_appid",))}
+"""Elsewhere the credential itself proves the app id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a route may name, compiled before it."""
+
+    channels: Mapping[str, c.Channel]
+    services: Mapping[str, c.Service]
+    limits: Mapping[str, c.RateLimit]
+    notifications: Mapping[str, c.Notifications]
+    """By channel."""
+
+
+def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, findings: Findings) -> c.Route:
+    """The route, whatever is wrong with it: `findings` decides whether it comes into force."""
+    for place, message in route_problems(document, named.notifications):
+        findings.problem((*path, *place), message)
+    chosen = findings.lookup(document.channels, named.channels, "channel", (*path, "channels"))
+    if document.service is not None and document.service not in named.services:
+        findings.unknown((*path, "service"), "service", document.service, named.services)
+    rules = tuple(
+        _rule(rule, (*path, "sanitize", "request", number), findings)
+        for number, rule in enumerate(document.sanitize.request)
+    )
+    applied = findings.lookup(document.rate_limits, named.limits, "rate limit", (*path, "rate_limits"))
+    protocol = PROTOCOLS[document.schemes[0]] if document.schemes else c.Protocol.PAYMESH
+    told = document.operation in OBSERVED and protocol in READ
+    observed = told if document.observe_response is None else document.observe_response
+    notifies = document.operation is c.Operation.NOTIFY and document.channels
+    return c.Route(
+        name=document.name,
+        match=_match(document.match),
+        operation=document.operation,
+        schemes=document.schemes,
+        protocol=protocol,
+        fields=_fields(document.fields, protocol),
+        rate_limits=tuple(applied),
+        channels=tuple(sorted(chosen, key=lambda channel: channel.priority)),
+        notifications=named.notifications.get(document.channels[0]) if notifies else None,
+        service=document.service,
+        sanitize_request=rules,
+        observe_response=observed,
+        timeout_ms=document.timeout,
+        max_body_bytes=document.max_body_bytes,
+        scopes=frozenset(document.scopes),
+        users=document.users,
+        idempotency_key=document.idempotency_key,
+        unknown_orders=document.unknown_orders,
+        signed_parameters=tuple(sorted(document.match.signed_parameters.items())),
+    )
+
+
+def _match(document: d.MatchDocument) -> c.RouteMatch:
+    kind, value = next(
+        (kind, value)
+        for kind, value in (
+            (c.PathKind.EXACT, document.path),
+            (c.PathKind.TEMPLATE, document.path_template),
+            (c.PathKind.PREFIX, document.prefix),
+            (c.PathKind.PREFIX, "/"),  # none given: a problem that was reported already
+        )
+        if value is not None
+    )
+    return c.RouteMatch(
+        path_kind=kind,
+        path=value,
+        path_regex=_template_regex(value) if kind is c.PathKind.TEMPLATE else None,
+        methods=frozenset(document.methods),
+        headers=tuple(c.HeaderMatch(header.name, header.exact) for header in document.headers),
+        query_parameters=tuple(c.QueryMatch(query.name, query.exact) for query in document.query_parameters),
+    )
+
+
+def _rule(document: d.SanitizeRuleDocument, path: DocumentPath, findings: Findings) -> c.SanitizeRule:
+    key = None
+    if (document.hash_key is not None) != (document.action is c.SanitizeAction.HASH):
+        findings.problem((*path, "hash_key"), "hash needs a hash_key, and nothing else takes one")
+    elif document.hash_key is not None:
+        secret = findings.secret((*path, "hash_key", "secret"), document.hash_key.secret, at_least=MIN_HASH_KEY_BYTES)
+        key = None if secret is None else c.HashKey(document.hash_key.id, secret)
+    return c.SanitizeRule(document.field, document.action, document.kind, key)
+
+
+def _fields(document: d.FieldsDocument, protocol: c.Protocol) -> c.Fields:
+    given = {name: getattr(document, name) for name in d.FieldsDocument.model_fields}
+    given["order_no"], *others = document.order_no or (None,)
+    return c.Fields(
+        **given,
+        order_no_otherwise=tuple(others),
+        app_id_if_there=_APP_IDS.get(protocol, ()),
+        amount_notation=_NOTATIONS.get(protocol, c.AmountNotation.MINOR_UNITS),
+    )
+
+
+def _template_regex(template: str) -> str:
+    """A pattern for the whole path that means the same to RE2 (Envoy's safe_regex) and to `re.fullmatch`."""
+    return "/".join("[^/]+" if TEMPLATE_SEGMENT.fullmatch(part) else re.escape(part) for part in template.split("/"))
+
+
+def specificity(route: c.Route) -> tuple[int, int, int]:
+    """Sort key, most specific first; the sort is stable, so equal routes keep the order of the documents."""
+    match = route.match
+    conditions = len(match.headers) + len(match.query_parameters) + bool(match.methods)
+    return (match.path_kind, -len(match.path), -conditions)
