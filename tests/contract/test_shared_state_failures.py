@@ -311,7 +311,7 @@ class TestEviction:
         self, own_valkey: ValkeyProcess, policy: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         own_valkey.ask("CONFIG", "SET", "maxmemory-policy", policy)
-        async with client(own_valkey.url, connect_timeout_s=PATIENT_S) as state:
+        async with client(own_valkey.url, timeout_s=PATIENT_S, connect_timeout_s=PATIENT_S) as state:
             assert await state.start()
             assert await state.start()
         said = [line for line in caplog.records if "evicted" in line.getMessage()]
@@ -319,14 +319,14 @@ class TestEviction:
         assert said[0].__dict__["fields"]["policy"] == policy
 
     async def test_nothing_is_said_otherwise(self, own_valkey: ValkeyProcess, caplog: pytest.LogCaptureFixture) -> None:
-        async with client(own_valkey.url, connect_timeout_s=PATIENT_S) as state:
+        async with client(own_valkey.url, timeout_s=PATIENT_S, connect_timeout_s=PATIENT_S) as state:
             assert await state.start()
         assert "evicted" not in caplog.text
 
     async def test_one_who_may_not_ask_starts_all_the_same(self, own_valkey: ValkeyProcess) -> None:
         own_valkey.ask("ACL", "SETUSER", "gateway", "on", ">p", "~paymesh:*", "+set", "+get")
         url = own_valkey.url.replace("//", "//gateway:p@")
-        async with client(url, connect_timeout_s=PATIENT_S) as state:
+        async with client(url, timeout_s=PATIENT_S, connect_timeout_s=PATIENT_S) as state:
             assert await state.start()
 
 
