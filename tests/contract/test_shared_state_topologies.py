@@ -139,7 +139,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENT_S
+    deadline = time.monotonic() + 3 * PATIENT_S  # a sentinel looks every ten seconds, and later on a busy machine
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -218,7 +218,8 @@ async def test_what_sentinels_still_call_master_is_asked_whether_it_is(tmp_path:
         state = SharedState(sentinel_url((sentinel,), "pay"), timeout_s=PATIENT_S)
         try:
             server.ask("REPLICAOF", HOST, "1")
-            with pytest.raises(Unavailable, match="connect, ConnectionError"):
+            # On a busy machine the sentinel may hold the server to be down: that is no answer of a replica either.
+            with pytest.raises(Unavailable, match=r"connect, (ConnectionError|MasterNotFoundError)"):
                 await state.call("GET", "paymesh:k")  # a replica would answer
         finally:
             await state.close()
