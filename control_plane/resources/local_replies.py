@@ -18,8 +18,9 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 
 from control_plane.resources.matching import path_and_query_regex
 from paymesh.payments import internal_names as names
+from paymesh.payments.denial import Reason
 from paymesh.payments.policy.compiled import Policy, Protocol, Route
-from paymesh.payments.refusals import Addressee, Words, write_words
+from paymesh.payments.refusals import Addressee, Words, words_of, write_words
 from paymesh.payments.signers import Signer
 
 MAYBE_SEEN_FLAGS = ("UT", "UC", "UR", "LR", "UPE", "UMSDR", "SI", "DT")
@@ -37,38 +38,26 @@ class _Answer(NamedTuple):
     retry_after: bool = False
 
 
+def _as_ours(reason: Reason, *, message: str | None = None, retry_after: bool = False) -> _Answer:
+    """As ext_authz refuses for the same reason."""
+    words = words_of(reason)
+    return _Answer(str(reason), words if message is None else words._replace(message=message), retry_after)
+
+
 def _malformed(status: int, message: str) -> _Answer:
     return _Answer("request_malformed", Words(status, "PARAM_ERROR", "40002", "isv.invalid-parameter", "10", message))
 
 
 _BY_STATUS = {
     400: _malformed(400, "the request is not acceptable HTTP, or its path not canonical"),
-    404: _Answer(
-        "route_unknown", Words(404, "RESOURCE_NOT_EXISTS", "40002", "isv.invalid-method", "10", "no such endpoint")
-    ),
+    404: _as_ours(Reason.ROUTE_UNKNOWN),
     408: _malformed(408, "the request did not arrive in time"),
-    413: _Answer(
-        "body_too_large", Words(413, "PARAM_ERROR", "40002", "isv.invalid-parameter", "10", "the body is too large")
-    ),
-    429: _Answer(
-        "rate_limited",
-        Words(429, "FREQUENCY_LIMITED", "40005", "isv.app-call-limited", "02", "too many requests; retry later"),
-        retry_after=True,
-    ),
+    413: _as_ours(Reason.BODY_TOO_LARGE),
+    429: _as_ours(Reason.RATE_LIMITED, retry_after=True),
     431: _malformed(431, "the headers are too large"),
 }
 _CLIENT_ERROR = _malformed(400, "the request is not acceptable here")
-_OTHERWISE = _Answer(
-    "unavailable",
-    Words(
-        503,
-        "SYSTEM_ERROR",
-        "20000",
-        "isp.unknow-error",
-        "02",
-        "not processed: the gateway cannot serve this now; retry later",
-    ),
-)
+_OTHERWISE = _as_ours(Reason.UNAVAILABLE, message="not processed: the gateway cannot serve this now; retry later")
 _UNKNOWN = _Answer(
     "outcome_unknown",
     Words(

@@ -190,9 +190,14 @@ def known_method(route: Route | None, request: Request, verified: Mapping[str, s
     return method if method in known else None
 
 
+def words_of(reason: Reason) -> Words:
+    """How a reason is said, in every vocabulary."""
+    return _WORDS[reason]
+
+
 def write_refusal(denial: Denial, to: Addressee) -> Refusal:
     """The refusal as the caller's SDK reads it."""
-    words = _WORDS[denial.reason]
+    words = words_of(denial.reason)
     message = words.message if denial.field is None else f"{words.message}: {denial.field}"
     if denial.hint is not None:
         message = f"{message}; this should have been signed: {denial.hint}"

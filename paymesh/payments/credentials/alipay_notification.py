@@ -13,9 +13,9 @@ from paymesh.payments.credentials.claim import (
     Asked,
     Authenticated,
     Claim,
-    OnRepeat,
     decode_base64,
     invalid,
+    notified,
     unsupported,
 )
 from paymesh.payments.denial import Denial, Reason
@@ -101,15 +101,4 @@ class AlipayNotification:
         proves = {"app_id": app_id}
         if "seller_id" in values:
             proves["seller_id"] = values["seller_id"]
-        return Authenticated(
-            merchant=merchant,
-            scheme=self.scheme,
-            key_id=key.id,
-            timestamp_s=claim.timestamp_s,
-            window_s=claim.window_s,
-            nonce=f"{self.scheme}:{asked.route.channels[0].name}:{claim.nonce}",
-            on_repeat=OnRepeat.MARK,
-            proves=proves,
-            parameters=values,
-            document=values,
-        )
+        return notified(claim, key, merchant, asked, proves=proves, document=values, parameters=values)

@@ -155,6 +155,32 @@ def caller_of(claim: Claim, key: CredentialKey) -> Authenticated:
     )
 
 
+def notified(
+    claim: Claim,
+    key: CredentialKey,
+    merchant: Merchant,
+    asked: Asked,
+    *,
+    proves: Mapping[str, str],
+    document: object,
+    parameters: Mapping[str, str] | None = None,
+    notification_id: str | None = None,
+) -> Authenticated:
+    """A provider's message about `merchant`. `notification_id`: what stays when it is repeated; default: its nonce."""
+    return Authenticated(
+        merchant=merchant,
+        scheme=claim.scheme,
+        key_id=key.id,
+        timestamp_s=claim.timestamp_s,
+        window_s=claim.window_s,
+        nonce=f"{claim.scheme}:{asked.route.channels[0].name}:{notification_id or claim.nonce}",
+        on_repeat=OnRepeat.MARK,
+        proves=proves,
+        parameters=parameters or {},
+        document=document,
+    )
+
+
 def parse_timestamp(text: str | None) -> int | None:
     """Unix seconds in plain decimal digits; None for anything else."""
     return int(text) if text is not None and _TIMESTAMP.fullmatch(text) else None

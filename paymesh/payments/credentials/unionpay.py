@@ -18,10 +18,10 @@ from paymesh.payments.credentials.claim import (
     Asked,
     Authenticated,
     Claim,
-    OnRepeat,
     caller_of,
     decode_base64,
     invalid,
+    notified,
     unsupported,
 )
 from paymesh.payments.credentials.verifiers import supports_sm3
@@ -150,18 +150,7 @@ class UnionpayNotification:
         merchant = await asked.directory.merchant(asked.policy, KeyRef(KeyKind.MER_ID, mer_id))
         if merchant is None:
             return invalid("the notified merId belongs to no merchant")
-        return Authenticated(
-            merchant=merchant,
-            scheme=self.scheme,
-            key_id=key.id,
-            timestamp_s=claim.timestamp_s,
-            window_s=claim.window_s,
-            nonce=f"{self.scheme}:{asked.route.channels[0].name}:{claim.nonce}",
-            on_repeat=OnRepeat.MARK,
-            proves={"mer_id": mer_id},
-            parameters=values,
-            document=values,
-        )
+        return notified(claim, key, merchant, asked, proves={"mer_id": mer_id}, document=values, parameters=values)
 
 
 def _message(request: Request) -> tuple[bytes, Mapping[str, str]] | Denial:

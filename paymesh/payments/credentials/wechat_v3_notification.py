@@ -20,10 +20,10 @@ from paymesh.payments.credentials.claim import (
     Asked,
     Authenticated,
     Claim,
-    OnRepeat,
     decode_base64,
     invalid,
     is_nonce,
+    notified,
     parse_timestamp,
 )
 from paymesh.payments.credentials.wechat_v3 import AUTHORIZATION_TYPE, WINDOW_S
@@ -73,37 +73,24 @@ class WechatV3Notification:
         notifications = asked.route.notifications
         assert notifications is not None  # a notify route without them is refused at load
         assert notifications.apiv3_key is not None
-        notice = decrypt_resource(asked.request.body, notifications.apiv3_key, asked.route.max_body_bytes)
-        if isinstance(notice, str):
-            return invalid(notice)
+        read = decrypt_resource(asked.request.body, notifications.apiv3_key, asked.route.max_body_bytes)
+        if isinstance(read, str):
+            return invalid(read)
+        notification_id, notice = read
         mchid = notice.get("mchid", notice.get("sp_mchid"))
         ref = KeyRef(KeyKind.MCHID, mchid) if isinstance(mchid, str) else None
         merchant = None if ref is None else await asked.directory.merchant(asked.policy, ref)
         if ref is None or merchant is None:
             return invalid("the notified mchid belongs to no merchant")
-        channel = asked.route.channels[0].name
-        return Authenticated(
-            merchant=merchant,
-            scheme=self.scheme,
-            key_id=key.id,
-            timestamp_s=claim.timestamp_s,
-            window_s=claim.window_s,
-            nonce=f"{self.scheme}:{channel}:{_notification_id(asked.request.body) or claim.nonce}",
-            on_repeat=OnRepeat.MARK,
-            proves={"mchid": ref.name},
-            document=notice,
-        )
+        proves = {"mchid": ref.name}
+        return notified(claim, key, merchant, asked, proves=proves, document=notice, notification_id=notification_id)
 
 
-def _notification_id(body: bytes) -> str | None:
-    """`id`, the same each time that the provider repeats a notification; its nonce is not."""
-    document = parse_json(body, JsonLimits(max_bytes=len(body))).value
-    found = document.get("id") if isinstance(document, dict) else None
-    return found if isinstance(found, str) and 0 < len(found) <= MAX_NONCE_CHARS else None
+def decrypt_resource(body: bytes, apiv3_key: Secret, max_bytes: int) -> tuple[str | None, Mapping[str, object]] | str:
+    """The notification's `id` and its decrypted `resource` as JSON, or what is wrong with it (never its content).
 
-
-def decrypt_resource(body: bytes, apiv3_key: Secret, max_bytes: int) -> Mapping[str, object] | str:
-    """The decrypted `resource` as JSON, or what is wrong with it (never its content)."""
+    The id is the same each time that the provider repeats a notification; the nonce is not. None: it has none.
+    """
     limits = JsonLimits(max_bytes=max_bytes)
     try:
         document = parse_json(body, limits).value
@@ -118,4 +105,8 @@ def decrypt_resource(body: bytes, apiv3_key: Secret, max_bytes: int) -> Mapping[
         return f"the body or its resource is not acceptable JSON ({error.kind})"
     except (InvalidTag, binascii.Error, ValueError):
         return "the resource does not decrypt"
-    return notice if isinstance(notice, dict) else "the decrypted resource is no object"
+    if not isinstance(notice, dict):
+        return "the decrypted resource is no object"
+    found = document["id"] if isinstance(document, dict) and "id" in document else None
+    usable = isinstance(found, str) and 0 < len(found) <= MAX_NONCE_CHARS
+    return found if usable else None, notice
