@@ -6,10 +6,10 @@ Source: protocols.md section 1; Alipay, "signing with your own code" (opendocs.a
 
 from __future__ import annotations
 
-import datetime
 import re
 from dataclasses import dataclass, replace
 
+from paymesh.payments.china_time import china_seconds
 from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
     Asked,
@@ -38,7 +38,6 @@ from paymesh.payments.signed_form import (
 
 WINDOW_S = 600
 """Alipay refuses what is older than ten minutes (protocols.md, Alipay v3); v2 states no figure, so the same."""
-_CHINA = datetime.timezone(datetime.timedelta(hours=8))
 _METHOD = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 _TIMESTAMP_CHARS = len("2026-11-22 22:00:00")
 _UNSIGNED = frozenset({"sign"})
@@ -115,11 +114,7 @@ _READ = frozenset({"sign", "sign_type", "timestamp", "app_id", "app_cert_sn", "c
 
 
 def parse_china_time(text: str) -> int | None:
-    """`yyyy-MM-dd HH:mm:ss`, Asia/Shanghai (UTC+8, no summer time since 1991), as Unix seconds; else None."""
+    """`yyyy-MM-dd HH:mm:ss`, Asia/Shanghai, as Unix seconds; else None."""
     if len(text) != _TIMESTAMP_CHARS or not text.isascii():
         return None
-    try:
-        moment = datetime.datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=_CHINA)
-    except ValueError:
-        return None
-    return int(moment.timestamp())
+    return china_seconds(text, "%Y-%m-%d %H:%M:%S")

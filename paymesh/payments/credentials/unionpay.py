@@ -7,11 +7,11 @@ comes along (`signPubKeyCert`) in what UnionPay sends.
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from paymesh.payments.china_time import china_seconds
 from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
     MAX_NONCE_CHARS,
@@ -47,7 +47,6 @@ NOTIFICATION_WINDOW_S = 30 * 86_400
 """A notification carries its order's `txnTime`, however late it comes; after a month it is refused."""
 QUERY = "00"
 
-_CHINA = datetime.timezone(datetime.timedelta(hours=8))
 _TXN_TIME = re.compile(r"[0-9]{14}", re.ASCII)
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _UNSIGNED = frozenset({"signature"})
@@ -175,9 +174,4 @@ def _message(request: Request) -> tuple[bytes, Mapping[str, str]] | Denial:
 
 def _txn_time(text: str) -> int | None:
     """`yyyyMMddHHmmss`, Asia/Shanghai, as Unix seconds; else None."""
-    if not _TXN_TIME.fullmatch(text):
-        return None
-    try:
-        return int(datetime.datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=_CHINA).timestamp())
-    except ValueError:
-        return None
+    return china_seconds(text, "%Y%m%d%H%M%S") if _TXN_TIME.fullmatch(text) else None
