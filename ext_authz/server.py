@@ -108,20 +108,19 @@ def _log_decision(decision: Decision, elapsed_s: float) -> None:
 async def _serving(
     runtime: ServiceRuntime, source: PolicySource, args: argparse.Namespace
 ) -> AsyncIterator[OnReload | None]:
-    fetch = AiohttpFetch()
-    key_sets = KeySets(fetch)
-    # Before the first token comes: a fetch may take longer than Envoy waits for a check.
-    await key_sets.fetch_those_of(source.current)
-    async with (
-        contextlib.aclosing(fetch),
-        contextlib.aclosing(key_sets),
-        open_state(args, runtime.metrics, runtime.health.servicer) as state,
-        _stores(state, fetch, key_sets.sources) as stores,
-    ):
-        servicer = Authorization(source, build_pipeline(stores), Metrics(runtime.metrics))
-        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
-        als_pb2_grpc.add_AccessLogServiceServicer_to_server(AccessLog(stores.orders, runtime.metrics), runtime.server)
-        yield key_sets.on_reload
+    async with contextlib.aclosing(AiohttpFetch()) as fetch, contextlib.aclosing(KeySets(fetch)) as key_sets:
+        # Before the first token comes: a fetch may take longer than Envoy waits for a check.
+        await key_sets.fetch_those_of(source.current)
+        async with (
+            open_state(args, runtime.metrics, runtime.health.servicer) as state,
+            _stores(state, fetch, key_sets.sources) as stores,
+        ):
+            servicer = Authorization(source, build_pipeline(stores), Metrics(runtime.metrics))
+            external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
+            als_pb2_grpc.add_AccessLogServiceServicer_to_server(
+                AccessLog(stores.orders, runtime.metrics), runtime.server
+            )
+            yield key_sets.on_reload
 
 
 @contextlib.asynccontextmanager
