@@ -7,7 +7,7 @@ from typing import Protocol
 
 from paymesh.payments.credentials.claim import Authenticated
 from paymesh.payments.denial import Denial
-from paymesh.payments.fields import OrderFacts
+from paymesh.payments.fields.facts import OrderFacts
 from paymesh.payments.policy.compiled import Channel, Policy, Route
 from paymesh.payments.request import Request
 from paymesh.payments.users.user import User

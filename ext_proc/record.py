@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter
 
 from ext_proc.messages import Checked, Phase
+from paymesh.payments.fields.sanitize import Change
 from paymesh.payments.outcome import Outcome
-from paymesh.payments.sanitize import Change
 from paymesh.server.logs import describe_error
 
 _LOG = logging.getLogger("ext_proc")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ext_proc.messages import Answer, Checked, Continue, Phase, ReplaceRequestBody, Reply, RequestBody
 from ext_proc.record import Record
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.denial import Denial, Reason
+from paymesh.payments.fields.sanitize import sanitize_json
 from paymesh.payments.internal_names import DECISION_ALLOW
-from paymesh.payments.json_body import BodyError, JsonLimits
 from paymesh.payments.policy.compiled import Policy, Protocol, Route
 from paymesh.payments.refusals import Addressee, write_refusal
-from paymesh.payments.sanitize import sanitize_json
 from paymesh.server.logs import describe_error
 
 
@@ -35,7 +36,7 @@ def sanitize_request(policy: Policy, message: RequestBody, record: Record) -> Re
 def _sanitize(route: Route, checked: Checked, body: bytes, record: Record) -> Reply:
     if not body:
         return Continue(Phase.REQUEST_BODY)
-    sanitized = sanitize_json(body, route.sanitize_request, JsonLimits(max_bytes=route.max_body_bytes))
+    sanitized = sanitize_json(body, route.sanitize_request, BodyLimits(max_bytes=route.max_body_bytes))
     record.sanitized(checked, sanitized.changed)
     return ReplaceRequestBody(sanitized.body) if sanitized.changed else Continue(Phase.REQUEST_BODY)
 

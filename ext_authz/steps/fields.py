@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ext_authz.check_context import CheckContext
+from paymesh.payments.bodies.errors import BodyError, body_denial
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.fields import OrderFacts, read_facts
-from paymesh.payments.json_body import BodyError, JsonLimits, body_denial, parse_json
+from paymesh.payments.fields.facts import OrderFacts, read_facts
 from paymesh.payments.permission import in_its_own_name
 from paymesh.payments.policy.compiled import Protocol, Route
 from paymesh.payments.request import Request
@@ -67,6 +69,6 @@ def _read_body(request: Request, route: Route) -> object:
         return Denial(Reason.CONTENT_UNSUPPORTED, "the content-type is not application/json")
     try:
         # Envoy enforces the route's limit too, where the control plane wrote its configuration.
-        return parse_json(request.body, JsonLimits(max_bytes=route.max_body_bytes), object_only=True).value
+        return parse_json(request.body, BodyLimits(max_bytes=route.max_body_bytes), object_only=True).value
     except BodyError as error:
         return body_denial(error)

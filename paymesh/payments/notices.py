@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.fields import OrderFacts, read_facts
+from paymesh.payments.fields.facts import OrderFacts, read_facts
 from paymesh.payments.orders import OrderTerms
 from paymesh.payments.policy.compiled import AmountNotation, Fields, Protocol
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from paymesh.payments.json_body import BodyError, lookup, parse_json
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.json_body import lookup, parse_json
 from paymesh.payments.policy.compiled import Operation, Protocol
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from paymesh.payments.bodies.errors import BodyError, body_denial
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.china_time import china_seconds
 from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
@@ -21,7 +24,6 @@ from paymesh.payments.credentials.claim import (
     unsupported,
 )
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.json_body import BodyError, JsonLimits, body_denial, parse_json
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
 from paymesh.payments.policy.compiled import Route
 from paymesh.payments.request import Request
@@ -101,7 +103,7 @@ class AlipayV2:
             return Denial(Reason.CONTENT_UNSUPPORTED, "biz_content is encrypted (encrypt_type)")
         document: dict[str, object] = dict(values)
         if "biz_content" in values:
-            limits = JsonLimits(max_bytes=asked.route.max_body_bytes)
+            limits = BodyLimits(max_bytes=asked.route.max_body_bytes)
             try:
                 document["biz_content"] = parse_json(values["biz_content"].encode(), limits, object_only=True).value
             except BodyError as error:

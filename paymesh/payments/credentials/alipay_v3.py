@@ -10,6 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from paymesh.payments.bodies.errors import BodyError, body_denial
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.bodies.limits import BodyLimits
+from paymesh.payments.bodies.multipart import MultipartError, boundary_of, single_part
 from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
     MAX_NONCE_CHARS,
@@ -22,8 +26,6 @@ from paymesh.payments.credentials.claim import (
     unsupported,
 )
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.json_body import BodyError, JsonLimits, body_denial, parse_json
-from paymesh.payments.multipart import MultipartError, boundary_of, single_part
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
 from paymesh.payments.policy.compiled import Route
 from paymesh.payments.request import Request
@@ -95,7 +97,7 @@ class AlipayV3:
             return caller
         assert isinstance(claim.content, bytes)
         try:
-            limits = JsonLimits(max_bytes=asked.route.max_body_bytes)
+            limits = BodyLimits(max_bytes=asked.route.max_body_bytes)
             document = parse_json(claim.content, limits, object_only=True).value
         except BodyError as error:
             return body_denial(error, f"part {_SIGNED_PART}")

@@ -6,19 +6,21 @@ it expires, and only an order's number tells a second payment from a repeated on
 
 from __future__ import annotations
 
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.credentials.claim import Asked, Authenticated, Claim, invalid
 from paymesh.payments.denial import Denial
 from paymesh.payments.jose.claims import ClaimsProblem, check_claims
 from paymesh.payments.jose.jws import CompactJws, JwsProblem, parse_compact
 from paymesh.payments.jose.keys import JWS_ALGORITHMS
-from paymesh.payments.json_body import BodyError, JsonLimits, parse_json
 from paymesh.payments.policy.callers import CredentialKey, KeyKind, KeyRef, Scheme
 from paymesh.payments.policy.compiled import Route
 from paymesh.payments.request import Request
 
 _BEARER = "bearer"
 _TYPES = (None, "jwt", "at+jwt")
-_LIMITS = JsonLimits(max_bytes=8192, max_depth=16, max_members=1000)
+_LIMITS = BodyLimits(max_bytes=8192, max_depth=16, max_members=1000)
 
 
 class Jwt:

@@ -14,6 +14,9 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
     MAX_NONCE_CHARS,
@@ -28,7 +31,6 @@ from paymesh.payments.credentials.claim import (
 )
 from paymesh.payments.credentials.wechat_v3 import AUTHORIZATION_TYPE, WINDOW_S
 from paymesh.payments.denial import Denial
-from paymesh.payments.json_body import BodyError, JsonLimits, parse_json
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyKind, KeyRef, Scheme
 from paymesh.payments.policy.compile_credentials import normalize_serial
 from paymesh.payments.policy.compiled import Route
@@ -91,7 +93,7 @@ def decrypt_resource(body: bytes, apiv3_key: Secret, max_bytes: int) -> tuple[st
 
     The id is the same each time that the provider repeats a notification; the nonce is not. None: it has none.
     """
-    limits = JsonLimits(max_bytes=max_bytes)
+    limits = BodyLimits(max_bytes=max_bytes)
     try:
         document = parse_json(body, limits).value
         resource = document.get("resource") if isinstance(document, dict) else None

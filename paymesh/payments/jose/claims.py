@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from paymesh.payments.json_body import BodyError, JsonLimits, parse_json
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 
 MAX_LEEWAY_S = 60
 MAX_SUBJECT_CHARS = 255
 """OpenID Connect Core section 2."""
 REQUIRED = ("exp", "iat", "iss", "aud", "sub")
 _LATEST_S = 1 << 53
-_LIMITS = JsonLimits(max_bytes=8192, max_depth=16, max_members=1000)
+_LIMITS = BodyLimits(max_bytes=8192, max_depth=16, max_members=1000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.credentials.verifiers import EcdsaP256, Ed25519, HmacSha256Secret, RsaSha256
 from paymesh.payments.jose.base64url import decode_base64url
 from paymesh.payments.jose.jws import MAX_KID_CHARS
 from paymesh.payments.jose.keys import MIN_SECRET_BYTES, Jwk, JwkSet
-from paymesh.payments.json_body import BodyError, JsonLimits, parse_json
 from paymesh.payments.policy.callers import Verifier
 from paymesh.payments.secrets import Secret
 
@@ -26,7 +28,7 @@ MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 """Verifying costs the square of the size."""
 _P256_BYTES = 32
-_LIMITS = JsonLimits(max_bytes=MAX_SET_BYTES, max_depth=8, max_members=20_000)
+_LIMITS = BodyLimits(max_bytes=MAX_SET_BYTES, max_depth=8, max_members=20_000)
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.jose.base64url import decode_base64url
 from paymesh.payments.jose.keys import Jwk, JwsAlgorithm
-from paymesh.payments.json_body import BodyError, JsonLimits, parse_json
 
 MAX_TOKEN_CHARS = 8192
 MAX_KID_CHARS = 256
-_HEADER_LIMITS = JsonLimits(max_bytes=4096, max_depth=6, max_members=64)
+_HEADER_LIMITS = BodyLimits(max_bytes=4096, max_depth=6, max_members=64)
 _ABSENT = object()
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from paymesh.payments.json_body import BodyError, JsonLimits, parse_json
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.merchant_table.rows import MAX_DOCUMENT_CHARS, Row
 from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy.callers import CredentialKey, KeyRef, Merchant
@@ -25,7 +27,7 @@ from paymesh.payments.policy.references import References
 from paymesh.payments.policy.values import FileReference, SecretReference
 from paymesh.payments.policy.yaml_source import Location, SourceTree
 
-_LIMITS = JsonLimits(max_bytes=4 * MAX_DOCUMENT_CHARS)
+_LIMITS = BodyLimits(max_bytes=4 * MAX_DOCUMENT_CHARS)
 _WORDS = {"missing": "is required", "extra_forbidden": "unknown key"}
 
 FileState = tuple[int, int, int]

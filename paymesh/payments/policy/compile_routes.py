@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from paymesh.payments.bodies.pointer import JsonPointer
 from paymesh.payments.outcome import READ
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
@@ -27,7 +28,7 @@ _NOTATIONS: Mapping[c.Protocol, c.AmountNotation] = {
 """protocols.md section 1; every other protocol has integers."""
 
 
-_APP_IDS: Mapping[c.Protocol, tuple[c.JsonPointer, ...]] = {c.Protocol.WECHAT_V3: (("appid",), ("sp_appid",))}
+_APP_IDS: Mapping[c.Protocol, tuple[JsonPointer, ...]] = {c.Protocol.WECHAT_V3: (("appid",), ("sp_appid",))}
 """Elsewhere the credential itself proves the app id."""
 
 

@@ -10,16 +10,16 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from paymesh.payments.bodies.limits import Reading
+from paymesh.payments.bodies.pointer import JsonPointer
 from paymesh.payments.jose.keys import JwkSet
 from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy.callers import Algorithm, BucketSize, CredentialKey, KeyRef, Merchant, Scheme
 from paymesh.payments.policy.certificates import CertificateTrust
+from paymesh.payments.policy.field_rules import SanitizeRule, UnreadableAnswers
 from paymesh.payments.secrets import Secret
 from paymesh.payments.signers import Signer
 from paymesh.payments.users.providers import UserProvider
-
-JsonPointer = tuple[str, ...]
-"""A path into a JSON document: object member names (RFC 6901 reference tokens, unescaped)."""
 
 TOTAL_WEIGHT = 10_000
 """The sum of a service's version weights, always: 0.01% steps, and growing a canary never reshuffles (DESIGN 6)."""
@@ -78,43 +78,12 @@ class UnknownOrders(enum.StrEnum):
     """For orders from before this gateway: passed, without `x-pay-order: matched`."""
 
 
-class SanitizeAction(enum.StrEnum):
-    DROP = "drop"
-    MASK = "mask"
-    HASH = "hash"
-
-
-class MaskKind(enum.StrEnum):
-    """What a masked value is, which decides what stays readable (protocols.md section 5)."""
-
-    PHONE = "phone"
-    RESIDENT_ID = "resident_id"
-    PAN = "pan"
-    ORDER_NO = "order_no"
-    ALL = "all"
-
-
 @dataclass(frozen=True, slots=True)
 class RateLimit:
     """A rate limit per merchant. `name` is stable: buckets survive a policy reload under it."""
 
     name: str
     size: BucketSize
-
-
-@dataclass(frozen=True, slots=True)
-class HashKey:
-    id: str
-    secret: Secret
-
-
-@dataclass(frozen=True, slots=True)
-class SanitizeRule:
-    field: JsonPointer
-    action: SanitizeAction
-    kind: MaskKind = MaskKind.ALL
-    hash_key: HashKey | None = None
-    """Set exactly when action is HASH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +217,14 @@ class Route:
     unknown_orders: UnknownOrders = UnknownOrders.REFUSE
     signed_parameters: tuple[tuple[str, str], ...] = ()
     """Verified parameters (name, value) that a request of this route has; empty on routes of their own."""
+    sanitize_response: tuple[SanitizeRule, ...] = ()
+    sign_again: bool = False
+    """Sign every answer with the gateway's own key (`Policy.signers`), which the merchants are told to trust."""
+    unreadable_answers: UnreadableAnswers = UnreadableAnswers.WITHHOLD
+    request_reading: Reading = Reading()
+    response_reading: Reading = Reading()
+    needs_body: bool = True
+    """Whether anything is decided by the request's body. If not, Envoy never buffers it."""
     variants: tuple[Route, ...] = ()
     """Of an entry route: the routes that share its match and are told apart by `signed_parameters`, which are known
     only when the signature has verified. Otherwise empty."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from paymesh.payments.bodies.pointer import JsonPointer
 from paymesh.payments.internal_names import INTERNAL_HEADER_PREFIX
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
@@ -135,7 +136,7 @@ def _path_problem(value: str, *, templated: bool) -> str | None:
     return None
 
 
-def _overlap(one: c.JsonPointer, other: c.JsonPointer) -> bool:
+def _overlap(one: JsonPointer, other: JsonPointer) -> bool:
     """Whether changing what one points at changes what the other points at."""
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]

@@ -11,11 +11,11 @@ import datetime
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
+from paymesh.payments.bodies.json_body import JsonDocument
+from paymesh.payments.bodies.json_edit import find_spans
 from paymesh.payments.credentials.claim import decode_base64
 from paymesh.payments.denial import Denial, Unavailable
 from paymesh.payments.jose.fetch import HttpFetch
-from paymesh.payments.json_body import JsonDocument
-from paymesh.payments.json_edit import find_spans
 from paymesh.payments.users.answers import MAX_ANSWER_BYTES, read_document
 from paymesh.payments.users.providers import AlipayOauthProvider
 from paymesh.payments.users.user import User, identified, not_valid

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.json_body import JsonDocument, parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.denial import Unavailable
 from paymesh.payments.jose.fetch import FetchResponse
-from paymesh.payments.json_body import BodyError, JsonDocument, JsonLimits, parse_json
 
 MAX_ANSWER_BYTES = 64 * 1024
-_LIMITS = JsonLimits(max_bytes=MAX_ANSWER_BYTES, max_depth=16, max_members=2000)
+_LIMITS = BodyLimits(max_bytes=MAX_ANSWER_BYTES, max_depth=16, max_members=2000)
 
 
 def read_document(response: FetchResponse) -> JsonDocument:

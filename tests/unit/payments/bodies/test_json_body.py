@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paymesh.payments.json_body import MISSING, BodyError, BodyErrorKind, JsonLimits, lookup, parse_json
+from paymesh.payments.bodies.errors import BodyError, BodyErrorKind
+from paymesh.payments.bodies.json_body import MISSING, lookup, parse_json
+from paymesh.payments.bodies.limits import BodyLimits
 
 KIND = BodyErrorKind
 
@@ -70,7 +72,7 @@ def test_read_as_json_reads_it(body: bytes) -> None:
 
 
 def test_a_bracket_in_a_string_is_no_depth_and_a_comma_no_member() -> None:
-    assert parse_json(json.dumps({"a": "[{" * 100 + "," * 20_000}).encode(), JsonLimits()).value
+    assert parse_json(json.dumps({"a": "[{" * 100 + "," * 20_000}).encode(), BodyLimits()).value
 
 
 def test_only_an_object_when_asked() -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from paymesh.payments.json_body import DEFAULT_LIMITS, MISSING, JsonDocument, JsonLimits, lookup, parse_json
-from paymesh.payments.json_edit import DROP, Drop, edit, find_spans
-from paymesh.payments.masking import FULL_MASK, keyed_hash, mask
-from paymesh.payments.policy.compiled import JsonPointer, SanitizeAction, SanitizeRule
+from paymesh.payments.bodies.json_body import MISSING, JsonDocument, lookup, parse_json
+from paymesh.payments.bodies.json_edit import DROP, Drop, edit, find_spans
+from paymesh.payments.bodies.limits import DEFAULT_LIMITS, BodyLimits
+from paymesh.payments.bodies.pointer import JsonPointer
+from paymesh.payments.fields.masking import FULL_MASK, keyed_hash, mask
+from paymesh.payments.policy.compiled import SanitizeAction, SanitizeRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Sanitized:
     changed: tuple[Change, ...]
 
 
-def sanitize_json(body: bytes, rules: tuple[SanitizeRule, ...], limits: JsonLimits = DEFAULT_LIMITS) -> Sanitized:
+def sanitize_json(body: bytes, rules: tuple[SanitizeRule, ...], limits: BodyLimits = DEFAULT_LIMITS) -> Sanitized:
     """The body with the rules applied. Raises BodyError for what is not an acceptable JSON object."""
     document = parse_json(body, limits, object_only=True)
     edits: dict[JsonPointer, str | Drop] = {}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paymesh.payments.masking import (
+from paymesh.payments.fields.masking import (
     FULL_MASK,
     keyed_hash,
     mask,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paymesh.payments.multipart import MAX_PARTS, MultipartError, boundary_of, single_part
+from paymesh.payments.bodies.multipart import MAX_PARTS, MultipartError, boundary_of, single_part
 
 PART = b'Content-Disposition: form-data; name="data"\r\n\r\n{"a":1}'
 FILE = b'Content-Disposition: form-data; name="file"; filename="data.png"\r\nContent-Type: image/png\r\n\r\n\x89PNG'

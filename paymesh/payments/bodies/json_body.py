@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, NoReturn
 
-from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.policy.compiled import JsonPointer
+from paymesh.payments.bodies.errors import BodyError, BodyErrorKind
+from paymesh.payments.bodies.limits import DEFAULT_LIMITS, BodyLimits
+from paymesh.payments.bodies.pointer import JsonPointer
 
 MAX_DOUBLE_EXPONENT = 308
 _MAX_NUMBER_CHARACTERS = 128
@@ -25,50 +26,6 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WHITE_SPACE = re.compile(r"[ \t\n\r]*")
 _ARRAY_INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
-
-
-class BodyErrorKind(enum.StrEnum):
-    """Why a body is not read."""
-
-    NOT_JSON = "not_json"
-    NOT_OBJECT = "not_object"
-    TRAILING_DATA = "trailing_data"
-    DUPLICATE_KEY = "duplicate_key"
-    ENCODING = "encoding"
-    SURROGATE = "surrogate"
-    NUMBER = "number"
-    DEPTH = "depth"
-    SIZE = "size"
-    MEMBERS = "members"
-
-
-class BodyError(Exception):
-    """The body is not acceptable. `pointer` is set only where it names something the caller asked for."""
-
-    def __init__(self, kind: BodyErrorKind, message: str, pointer: JsonPointer | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.pointer = pointer
-
-
-_REASONS = {
-    BodyErrorKind.DUPLICATE_KEY: Reason.BODY_DUPLICATE_KEY,
-    BodyErrorKind.SIZE: Reason.BODY_TOO_LARGE,
-}
-
-
-def body_denial(error: BodyError, what: str = "") -> Denial:
-    """The refusal for a body, or for `what` of a message, that is not read."""
-    return Denial(_REASONS.get(error.kind, Reason.BODY_MALFORMED), f"{what}: {error}" if what else str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class JsonLimits:
-    """What a body may be at most. `max_members` counts object members and array elements of the whole document."""
-
-    max_bytes: int = 1 << 20
-    max_depth: int = 32
-    max_members: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +43,9 @@ class Missing(enum.Enum):
 
 
 MISSING: Final = Missing.MISSING
-DEFAULT_LIMITS = JsonLimits()
 
 
-def parse_json(body: bytes, limits: JsonLimits = DEFAULT_LIMITS, *, object_only: bool = False) -> JsonDocument:
+def parse_json(body: bytes, limits: BodyLimits = DEFAULT_LIMITS, *, object_only: bool = False) -> JsonDocument:
     """Read a body, or raise BodyError; no other exception, whatever the bytes."""
     if len(body) > limits.max_bytes:
         raise BodyError(BodyErrorKind.SIZE, f"the body is longer than {limits.max_bytes} bytes")
@@ -146,7 +102,7 @@ def end_of_white_space(text: str, position: int) -> int:
     return match.end()
 
 
-def _check_shape(text: str, value: object, limits: JsonLimits) -> None:
+def _check_shape(text: str, value: object, limits: BodyLimits) -> None:
     # Brackets and commas bound depth and members from above, so an ordinary body is never walked.
     openings = text.count("{") + text.count("[")
     if openings <= limits.max_depth and openings + text.count(",") <= limits.max_members:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paymesh.payments.json_body import MISSING, lookup, parse_json
-from paymesh.payments.json_edit import DROP, Drop, edit, find_spans
+from paymesh.payments.bodies.json_body import MISSING, lookup, parse_json
+from paymesh.payments.bodies.json_edit import DROP, Drop, edit, find_spans
 
 
 def edited(text: str, edits: dict[tuple[str, ...], str | Drop]) -> str:

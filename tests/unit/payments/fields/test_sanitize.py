@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paymesh.payments.json_body import BodyError, parse_json
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.json_body import parse_json
+from paymesh.payments.fields.sanitize import sanitize_json
 from paymesh.payments.policy.compiled import HashKey, MaskKind, SanitizeAction, SanitizeRule
-from paymesh.payments.sanitize import sanitize_json
 from paymesh.payments.secrets import Secret
 
 KEY = HashKey("k1", Secret(b"0123456789abcdef"))

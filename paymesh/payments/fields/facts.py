@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from paymesh.payments.bodies.json_body import MISSING, lookup
+from paymesh.payments.bodies.pointer import JsonPointer
 from paymesh.payments.denial import Denial, Reason
-from paymesh.payments.json_body import MISSING, lookup
 from paymesh.payments.money import Money, alphabetic_code, minor_units_of_decimal, minor_units_of_digits
-from paymesh.payments.policy.compiled import AmountNotation, Fields, JsonPointer
+from paymesh.payments.policy.compiled import AmountNotation, Fields
 
 _ORDER_NO = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 _PRODUCT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}", re.ASCII)

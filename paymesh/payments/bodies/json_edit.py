@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lacks the C scanner
 from typing import Final
 
-from paymesh.payments.json_body import JsonDocument, end_of_white_space
-from paymesh.payments.policy.compiled import JsonPointer
+from paymesh.payments.bodies.json_body import JsonDocument, end_of_white_space
+from paymesh.payments.bodies.pointer import JsonPointer
 
 
 class Drop(enum.Enum):

@@ -1,0 +1,43 @@
+"""Owns why a body is not read. Refuses values: an error tells where and why, never what was there."""
+
+from __future__ import annotations
+
+import enum
+
+from paymesh.payments.bodies.pointer import JsonPointer
+from paymesh.payments.denial import Denial, Reason
+
+
+class BodyErrorKind(enum.StrEnum):
+    """Why a body is not read."""
+
+    NOT_JSON = "not_json"
+    NOT_OBJECT = "not_object"
+    TRAILING_DATA = "trailing_data"
+    DUPLICATE_KEY = "duplicate_key"
+    ENCODING = "encoding"
+    SURROGATE = "surrogate"
+    NUMBER = "number"
+    DEPTH = "depth"
+    SIZE = "size"
+    MEMBERS = "members"
+
+
+class BodyError(Exception):
+    """The body is not acceptable. `pointer` is set only where it names something the caller asked for."""
+
+    def __init__(self, kind: BodyErrorKind, message: str, pointer: JsonPointer | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.pointer = pointer
+
+
+_REASONS = {
+    BodyErrorKind.DUPLICATE_KEY: Reason.BODY_DUPLICATE_KEY,
+    BodyErrorKind.SIZE: Reason.BODY_TOO_LARGE,
+}
+
+
+def body_denial(error: BodyError, what: str = "") -> Denial:
+    """The refusal for a body, or for `what` of a message, that is not read."""
+    return Denial(_REASONS.get(error.kind, Reason.BODY_MALFORMED), f"{what}: {error}" if what else str(error))
