@@ -30,6 +30,9 @@ class Reason(enum.StrEnum):
     """The same order number or idempotency key with another payload."""
     ORDER_UNKNOWN = "order_unknown"
     """A notification about an order that never passed here."""
+    ORDER_PAID = "order_paid"
+    """The order is known here as paid already."""
+    ORDER_CLOSED = "order_closed"
     ORDER_MISMATCH = "order_mismatch"
     """A notification whose amount, app or seller is not the order's."""
     RATE_LIMITED = "rate_limited"
@@ -49,8 +52,8 @@ class Denial:
 
     reason: Reason
     detail: str
-    field: str | None = None
-    """JSON pointer of the offending field, shown to the caller."""
+    told: tuple[str, ...] = ()
+    """What the caller can mend, shown to it: fields and what is wrong with each, never values."""
     retry_after_s: int | None = None
     hint: str | None = dataclasses.field(default=None, repr=False)
     """For a sandbox merchant: the string that should have been signed."""

@@ -38,10 +38,10 @@ def in_its_own_name(
         number = caller.proves.get("mchid")
         for name, value in _named(_WECHAT_NUMBERS, document, query):
             if value != number:
-                return Denial(Reason.NOT_PERMITTED, f"{name} is not the merchant that signed", field=f"/{name}")
+                return Denial(Reason.NOT_PERMITTED, f"{name} is not the merchant that signed", told=(f"/{name}",))
         for name, value in _named(_WECHAT_APPS, document, query):
             if caller.merchant.app_ids is not None and value not in caller.merchant.app_ids:
-                return Denial(Reason.NOT_PERMITTED, f"{name} is none of the merchant's app ids", field=f"/{name}")
+                return Denial(Reason.NOT_PERMITTED, f"{name} is none of the merchant's app ids", told=(f"/{name}",))
     if app_id is not None and app_id not in (caller.merchant.app_ids or ()) and app_id != caller.proves.get("app_id"):
         return Denial(Reason.NOT_PERMITTED, "the app id is none of the merchant's")
     proven_app = caller.proves.get("app_id")

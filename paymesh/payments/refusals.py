@@ -113,6 +113,10 @@ _WORDS: Mapping[Reason, Words] = {
     Reason.ORDER_UNKNOWN: Words(
         404, "ORDER_NOT_EXIST", "40004", "ACQ.TRADE_NOT_EXIST", "34", "the order never passed here"
     ),
+    Reason.ORDER_PAID: Words(
+        400, "ORDERPAID", "40004", "ACQ.TRADE_HAS_SUCCESS", "12", "the order is paid already: query it"
+    ),
+    Reason.ORDER_CLOSED: Words(400, "ORDER_CLOSED", "40004", "ACQ.TRADE_HAS_CLOSE", "12", "the order was closed"),
     Reason.ORDER_MISMATCH: Words(409, "PARAM_ERROR", "40004", "ACQ.CONTEXT_INCONSISTENT", "12", "not what was ordered"),
     Reason.RATE_LIMITED: Words(
         429, "FREQUENCY_LIMITED", "40005", "isv.app-call-limited", "02", "too many requests; retry later"
@@ -198,7 +202,7 @@ def words_of(reason: Reason) -> Words:
 def write_refusal(denial: Denial, to: Addressee) -> Refusal:
     """The refusal as the caller's SDK reads it."""
     words = words_of(denial.reason)
-    message = words.message if denial.field is None else f"{words.message}: {denial.field}"
+    message = ": ".join((words.message, *(["; ".join(denial.told)] if denial.told else [])))
     if denial.hint is not None:
         message = f"{message}; this should have been signed: {denial.hint}"
     refusal = write_words(words, str(denial.reason), message, to, repeats=denial.hint is None)

@@ -40,4 +40,5 @@ _REASONS = {
 
 def body_denial(error: BodyError, what: str = "") -> Denial:
     """The refusal for a body, or for `what` of a message, that is not read."""
-    return Denial(_REASONS.get(error.kind, Reason.BODY_MALFORMED), f"{what}: {error}" if what else str(error))
+    detail = f"{what}: {error}" if what else str(error)
+    return Denial(_REASONS.get(error.kind, Reason.BODY_MALFORMED), detail, told=(detail,))

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from paymesh.payments.bodies.json_body import MISSING, lookup
-from paymesh.payments.bodies.pointer import JsonPointer
+from paymesh.payments.bodies.pointer import JsonPointer, show_pointer
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.money import Money, alphabetic_code, minor_units_of_decimal, minor_units_of_digits
 from paymesh.payments.policy.compiled import AmountNotation, Fields
@@ -88,5 +88,5 @@ def _minor_units(notation: AmountNotation, amount: object, currency: str) -> int
 
 
 def _field_invalid(pointer: JsonPointer, why: str) -> Denial:
-    shown = "/" + "/".join(pointer)
-    return Denial(Reason.FIELD_INVALID, f"{shown} {why}", field=shown)
+    problem = f"{show_pointer(pointer)} {why}"
+    return Denial(Reason.FIELD_INVALID, problem, told=(problem,))

@@ -223,6 +223,8 @@ class Route:
     unreadable_answers: UnreadableAnswers = UnreadableAnswers.WITHHOLD
     request_reading: Reading = Reading()
     response_reading: Reading = Reading()
+    open_order: bool = False
+    """Of a pay route: refuse an order that is known here as paid or closed."""
     needs_body: bool = True
     """Whether anything is decided by the request's body. If not, Envoy never buffers it."""
     variants: tuple[Route, ...] = ()

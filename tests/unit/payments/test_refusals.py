@@ -54,7 +54,7 @@ def test_an_outage_never_looks_like_a_refusal() -> None:
 @pytest.mark.parametrize("reason", list(Reason))
 def test_alipay_v2_is_a_200_whose_answer_is_signed_as_it_stands(reason: Reason, key: rsa.RSAPrivateKey) -> None:
     to = Addressee(Protocol.ALIPAY_V2, "id", {Protocol.ALIPAY_V2: Signer(key, "")}, "alipay.trade.pay")
-    refusal = write_refusal(Denial(reason, "detail", field="/biz_content/金额"), to)
+    refusal = write_refusal(Denial(reason, "detail", told=("/biz_content/金额",)), to)
     assert refusal.status == 200
     text = refusal.body.decode("ascii")  # readable in gbk as in utf-8
     answer = text[text.index(":") + 1 : text.index(',"sign"')]
