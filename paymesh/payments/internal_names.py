@@ -45,6 +45,8 @@ META_REQUEST_ID = "request_id"
 META_ORDER_KEYS = "order_keys"
 """Names of this attempt in the order store, a line each."""
 META_TRACE_PARENT = "traceparent"
+META_CONTENT_TYPE = "content_type"
+"""The request's own, for ext_proc, which is shown a body without its headers."""
 
 META_OUTCOME = "outcome"
 """Key in OUTCOME_NAMESPACE: an `Outcome` value."""

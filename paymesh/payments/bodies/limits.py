@@ -43,3 +43,6 @@ class Reading:
     """Name of the form parameter that says its charset (Alipay `charset`, UnionPay `encoding`)."""
     always: Format | None = None
     """The format whatever the content type says: Alipay v2 answers are JSON called text/html."""
+
+
+DEFAULT_READING = Reading()

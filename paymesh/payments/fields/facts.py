@@ -10,6 +10,7 @@ from paymesh.payments.bodies.pointer import JsonPointer, show_pointer
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.money import Money, alphabetic_code, minor_units_of_decimal, minor_units_of_digits
 from paymesh.payments.policy.compiled import AmountNotation, Fields
+from paymesh.payments.policy.field_rules import Place
 
 _ORDER_NO = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 _PRODUCT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}", re.ASCII)
@@ -25,56 +26,84 @@ class OrderFacts:
     app_id: str | None = None
 
 
-def read_facts(fields: Fields, value: object) -> OrderFacts | Denial:
-    """The facts in a parsed JSON body, or the first field that is missing or not valid."""
-    for pointer in fields.required:
-        if lookup(value, pointer) in (MISSING, None):
-            return _field_invalid(pointer, "is required")
-    order_no: str | None = None
-    money: Money | None = None
-    if fields.order_no is not None:
-        places = (fields.order_no, *fields.order_no_otherwise)
-        found = next((there for place in places if (there := lookup(value, place)) is not MISSING), MISSING)
-        if not isinstance(found, str) or not _ORDER_NO.fullmatch(found):
-            return _field_invalid(fields.order_no, "is not an order number of 1 to 64 printable characters")
-        order_no = found
-    product = fields.fixed_product
-    if fields.product is not None:
-        found = lookup(value, fields.product)
-        if not isinstance(found, str) or not _PRODUCT.fullmatch(found):
-            return _field_invalid(fields.product, "is not a product name")
-        product = found
-    if fields.amount is not None:
-        money_or_denial = _read_money(fields, fields.amount, value)
-        if isinstance(money_or_denial, Denial):
-            return money_or_denial
-        money = money_or_denial
-    app_id: str | None = None
-    if fields.app_id is not None:
-        found = lookup(value, fields.app_id)
-        if not isinstance(found, str) or not _ORDER_NO.fullmatch(found):
-            return _field_invalid(fields.app_id, "is not an app id")
-        app_id = found
-    for place in fields.app_id_if_there if app_id is None else ():
-        found = lookup(value, place)
-        if isinstance(found, str) and _ORDER_NO.fullmatch(found):
-            app_id = found
-            break
-    return OrderFacts(order_no, money, product, app_id)
+def read_facts(fields: Fields, value: object, order_no_in: object = None) -> OrderFacts | Denial:
+    """The facts in a parsed body, or a Denial that names every field that is missing or not valid.
+
+    `order_no_in`: where the order number stands if not in the body (`order_no_place`).
+    """
+    problems = [
+        f"{show_pointer(pointer)} is required"
+        for pointer in fields.required
+        if lookup(value, pointer) in (MISSING, None)
+    ]
+    reader = _Reader(value, problems)
+    facts = OrderFacts(
+        order_no=_order_no(fields, value if fields.order_no_place is Place.BODY else order_no_in, problems),
+        money=None if fields.amount is None else reader.money(fields, fields.amount),
+        product=fields.fixed_product
+        if fields.product is None
+        else reader.text(fields.product, _PRODUCT, "is not a product name"),
+        app_id=reader.app_id(fields),
+    )
+    if problems:
+        problems = list(dict.fromkeys(problems))
+        return Denial(Reason.FIELD_INVALID, "; ".join(problems), told=tuple(problems))
+    return facts
 
 
-def _read_money(fields: Fields, pointer: JsonPointer, value: object) -> Money | Denial:
-    currency = MISSING if fields.currency is None else lookup(value, fields.currency)
-    if currency is MISSING:
-        currency = fields.default_currency
-    if not isinstance(currency, str):
-        return _field_invalid(fields.currency or pointer, "is not a currency code")
-    currency = alphabetic_code(currency)
-    try:
-        return Money(_minor_units(fields.amount_notation, lookup(value, pointer), currency), currency)
-    except ValueError as error:
-        wrong = fields.currency if fields.currency is not None and "currency" in str(error) else pointer
-        return _field_invalid(wrong, str(error))
+def _order_no(fields: Fields, value: object, problems: list[str]) -> str | None:
+    if fields.order_no is None:
+        return None
+    pointers = (fields.order_no, *fields.order_no_otherwise)
+    found = next((there for place in pointers if (there := lookup(value, place)) is not MISSING), MISSING)
+    if isinstance(found, str) and _ORDER_NO.fullmatch(found):
+        return found
+    problems.append(f"{show_pointer(fields.order_no)} is not an order number of 1 to 64 printable characters")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    value: object
+    problems: list[str]
+
+    def text(self, pointer: JsonPointer, form: re.Pattern[str], problem: str) -> str | None:
+        found = lookup(self.value, pointer)
+        if isinstance(found, str) and form.fullmatch(found):
+            return found
+        self.problems.append(f"{show_pointer(pointer)} {problem}")
+        return None
+
+    def app_id(self, fields: Fields) -> str | None:
+        if fields.app_id is not None:
+            return self.text(fields.app_id, _ORDER_NO, "is not an app id")
+        named = (lookup(self.value, place) for place in fields.app_id_if_there)
+        return next((found for found in named if isinstance(found, str) and _ORDER_NO.fullmatch(found)), None)
+
+    def money(self, fields: Fields, pointer: JsonPointer) -> Money | None:
+        currency = MISSING if fields.currency is None else lookup(self.value, fields.currency)
+        if currency is MISSING and fields.currency is not None and other_case(self.value, fields.currency):
+            # A service that reads names in any case would see a currency where we saw none.
+            self.problems.append(f"{show_pointer(fields.currency)} is there in other letters")
+            return None
+        if currency is MISSING:
+            currency = fields.default_currency
+        if not isinstance(currency, str):
+            self.problems.append(f"{show_pointer(fields.currency or pointer)} is not a currency code")
+            return None
+        currency = alphabetic_code(currency)
+        try:
+            return Money(_minor_units(fields.amount_notation, lookup(self.value, pointer), currency), currency)
+        except ValueError as error:
+            wrong = fields.currency if fields.currency is not None and "currency" in str(error) else pointer
+            self.problems.append(f"{show_pointer(wrong)} {error}")
+            return None
+
+
+def other_case(value: object, pointer: JsonPointer) -> bool:
+    """Whether the last member is not there, but one that differs from it in upper and lower case only."""
+    parent = lookup(value, pointer[:-1])
+    return isinstance(parent, dict) and any(name.casefold() == pointer[-1].casefold() for name in parent)
 
 
 def _minor_units(notation: AmountNotation, amount: object, currency: str) -> int:
@@ -85,8 +114,3 @@ def _minor_units(notation: AmountNotation, amount: object, currency: str) -> int
     if notation is AmountNotation.MINOR_UNITS_TEXT:
         return minor_units_of_digits(amount)
     return minor_units_of_decimal(amount, currency)
-
-
-def _field_invalid(pointer: JsonPointer, why: str) -> Denial:
-    problem = f"{show_pointer(pointer)} {why}"
-    return Denial(Reason.FIELD_INVALID, problem, told=(problem,))

@@ -1,34 +1,44 @@
-"""Owns applying a route's sanitise rules to a JSON body. Refuses to change any byte that no rule names.
+"""Owns applying a route's sanitise rules to a body. Refuses to change any byte that no rule names.
 
 Drop removes a member with one comma (in an array the element becomes null: the others keep their places, so sanitising
-twice is still sanitising once). Mask and hash replace a value by a string; null stays null; an object or array under
-mask or hash is replaced whole, since what is in it is not known. Of two rules where one covers the other, the outer
-wins; of two for the same field, the first.
+twice is still sanitising once). Every other action replaces a value by a text; null stays null; an object or array is
+replaced whole by `***`, since what is in it is not known, and a file is dropped. Of two rules where one covers the
+other, the outer wins; of two for the same field, the first; what a field's rule replaces is not searched.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from paymesh.payments.bodies.json_body import MISSING, JsonDocument, lookup, parse_json
-from paymesh.payments.bodies.json_edit import DROP, Drop, edit, find_spans
-from paymesh.payments.bodies.limits import DEFAULT_LIMITS, BodyLimits
-from paymesh.payments.bodies.pointer import JsonPointer
-from paymesh.payments.fields.masking import FULL_MASK, keyed_hash, mask
-from paymesh.payments.policy.compiled import SanitizeAction, SanitizeRule
+from paymesh.payments.bodies.body import DROP, Body, Edit, FilePart, Replace, Splice, read_body
+from paymesh.payments.bodies.json_body import MISSING, lookup
+from paymesh.payments.bodies.limits import Reading
+from paymesh.payments.bodies.pointer import JsonPointer, show_pointer
+from paymesh.payments.fields.detect import might_hold
+from paymesh.payments.fields.hiding import Hidden, hide, hide_found
+from paymesh.payments.fields.masking import FULL_MASK
+from paymesh.payments.fields.wildcard import covers, places
+from paymesh.payments.policy.field_rules import Detector, Place, SanitizeAction, SanitizeRule
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was done to which field; never the value. `field` comes from the policy, not from the body."""
+    """What was done by which rule, and how often; never the value, nor a name that only the message had."""
 
-    field: JsonPointer
-    action: SanitizeAction
+    rule: SanitizeRule
+    times: int = 1
+
+    @property
+    def action(self) -> SanitizeAction:
+        return self.rule.action
 
     def __str__(self) -> str:
-        tokens = (token.replace("~", "~0").replace("/", "~1") for token in self.field)
-        return f"{self.action} /{'/'.join(tokens)}"
+        where = "" if self.rule.field is None else f" {show_pointer(self.rule.field)}"
+        what = f" {'+'.join(sorted(self.rule.detect))}" if self.rule.detect else ""
+        place = "" if self.rule.place is Place.BODY else f" ({self.rule.place})"
+        often = "" if self.times == 1 else f" x{self.times}"
+        return f"{self.rule.action}{what}{where}{place}{often}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,56 +49,90 @@ class Sanitized:
     changed: tuple[Change, ...]
 
 
-def sanitize_json(body: bytes, rules: tuple[SanitizeRule, ...], limits: BodyLimits = DEFAULT_LIMITS) -> Sanitized:
-    """The body with the rules applied. Raises BodyError for what is not an acceptable JSON object."""
-    document = parse_json(body, limits, object_only=True)
-    edits: dict[JsonPointer, str | Drop] = {}
-    changed = []
-    for rule in _effective(rules):
-        change = _change(document, rule)
-        if change is not None:
-            edits[rule.field] = change
-            changed.append(Change(rule.field, rule.action))
-    if not edits:
+def sanitize_body(
+    body: bytes, content_type: str | None, reading: Reading, rules: tuple[SanitizeRule, ...], now_s: int
+) -> Sanitized:
+    """The body with its rules applied. Raises BodyError for what is not an acceptable body; an empty one is."""
+    rules = tuple(rule for rule in rules if rule.place is Place.BODY)
+    if not body or not rules:
         return Sanitized(body, ())
-    return Sanitized(edit(document, edits).encode(), tuple(changed))
+    read = read_body(body, content_type, reading, object_only=False)
+    edits, changed = edits_of(read, rules, now_s, search=_may_hold(body, reading, rules))
+    return Sanitized(read.edit(edits), changed) if edits else Sanitized(body, ())
 
 
-def _effective(rules: tuple[SanitizeRule, ...]) -> list[SanitizeRule]:
-    by_field: dict[JsonPointer, SanitizeRule] = {}
-    for rule in rules:
-        by_field.setdefault(rule.field, rule)
-    return [
-        rule
-        for field, rule in by_field.items()
-        if not any(field[:length] in by_field for length in range(1, len(field)))
-    ]
+def edits_of(
+    read: Body, rules: tuple[SanitizeRule, ...], now_s: int, *, search: bool = True
+) -> tuple[dict[JsonPointer, Edit], tuple[Change, ...]]:
+    """What the rules change of a body or a query, and what is to be said of it. `search`: whether to use detectors."""
+    edits: dict[JsonPointer, Edit] = {}
+    counts = [0] * len(rules)
+    whole = _whole_fields(read.value, rules)
+    for pointer, number in whole.items():
+        change = _edit(read.value, pointer, rules[number], now_s)
+        if change is not None:
+            edits[pointer] = change
+            counts[number] += 1
+    if search and any(rule.detect for rule in rules):
+        _search(read, rules, whole, edits, counts, now_s)
+    return edits, tuple(Change(rule, count) for rule, count in zip(rules, counts, strict=True) if count)
 
 
-def _change(document: JsonDocument, rule: SanitizeRule) -> str | Drop | None:
-    """The new JSON text of the field, or None when it stays: missing, null, or already as it should be."""
-    value = lookup(document.value, rule.field)
-    if value is MISSING:
+def _whole_fields(value: object, rules: tuple[SanitizeRule, ...]) -> dict[JsonPointer, int]:
+    """Which rule each field has, by its number: the outer before the inner, the first before the second."""
+    found: dict[JsonPointer, int] = {}
+    for number, rule in enumerate(rules):
+        if rule.field is not None and not rule.detect:
+            for pointer in places(value, rule.field):
+                found.setdefault(pointer, number)
+    return {
+        pointer: number
+        for pointer, number in found.items()
+        if not any(pointer[:length] in found for length in range(1, len(pointer)))
+    }
+
+
+def _edit(value: object, pointer: JsonPointer, rule: SanitizeRule, now_s: int) -> Edit | None:
+    """None where nothing changes: missing, null, or already as it should be."""
+    found = lookup(value, pointer)
+    if found is MISSING or (found is None and rule.action is not SanitizeAction.DROP):
         return None
     if rule.action is SanitizeAction.DROP:
-        if isinstance(lookup(document.value, rule.field[:-1]), dict):
-            return DROP
-        return None if value is None else "null"
-    if value is None:
-        return None
-    replacement = _replacement(document, rule, value)
-    return None if replacement == value else json.dumps(replacement, ensure_ascii=False)
+        # A dropped element of an array is null from then on.
+        return None if found is None and isinstance(lookup(value, pointer[:-1]), list) else DROP
+    if isinstance(found, FilePart):
+        return DROP
+    if isinstance(found, dict | list):
+        return Replace(FULL_MASK)
+    text = found if isinstance(found, str) else str(found)
+    hidden = hide(rule, text, now_s)
+    return None if hidden is None or hidden == found else Replace(hidden)
 
 
-def _replacement(document: JsonDocument, rule: SanitizeRule, value: object) -> str:
-    if isinstance(value, dict | list):
-        return FULL_MASK
-    if not isinstance(value, str):
-        # A number as the caller wrote it: 1.0 and 1 are two texts.
-        span = find_spans(document, (rule.field,))[rule.field]
-        value = document.text[span.value_start : span.value_end]
-    if rule.action is SanitizeAction.MASK:
-        return mask(rule.kind, value)
-    if rule.hash_key is None:
-        raise ValueError("a hash rule has a key")
-    return keyed_hash(rule.hash_key, value)
+def _search(
+    read: Body,
+    rules: tuple[SanitizeRule, ...],
+    whole: Mapping[JsonPointer, int],
+    edits: dict[JsonPointer, Edit],
+    counts: list[int],
+    now_s: int,
+) -> None:
+    detecting = [(number, rule) for number, rule in enumerate(rules) if rule.detect]
+    for pointer, text in read.texts():
+        if any(pointer[:length] in whole for length in range(1, len(pointer) + 1)):
+            continue
+        hidden: list[Hidden] = []
+        for number, rule in detecting:
+            if pointer not in rule.spares and (rule.field is None or covers(rule.field, pointer)):
+                counts[number] += hide_found(rule, text, now_s, hidden)
+        if hidden:
+            edits[pointer] = Splice(tuple(sorted(hidden)))
+
+
+def _may_hold(body: bytes, reading: Reading, rules: tuple[SanitizeRule, ...]) -> bool:
+    """Whether a search could find anything: asked of the whole body, before its texts are walked one by one."""
+    kinds: frozenset[Detector] = frozenset().union(*(rule.detect for rule in rules))
+    # Escapes hide digits, and only JSON's are looked for here; a charset other than UTF-8 hides full-width ones.
+    if not kinds or b"\\u" in body or body[:1] != b"{" or reading.always is not None:
+        return bool(kinds)
+    return might_hold(body.decode("utf-8", "replace"), kinds)

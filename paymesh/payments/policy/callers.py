@@ -96,6 +96,14 @@ class BucketSize:
 
 
 @dataclass(frozen=True, slots=True)
+class AmountRange:
+    """What one payment may be, integer minor units, both ends included."""
+
+    min: int
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Merchant:
     id: str
     rate_limits: Mapping[str, BucketSize]
@@ -105,6 +113,10 @@ class Merchant:
     operations: frozenset[str] | None = None
     app_ids: frozenset[str] | None = None
     """App ids that its requests may name; None: any that its credential proves or the provider will check."""
+    amounts: Mapping[str, AmountRange] | None = None
+    """By currency; another currency is refused. None: any amount."""
+    products: frozenset[str] | None = None
+    """None: any."""
     sandbox: bool = False
     """A refused signature shows the string to sign."""
 

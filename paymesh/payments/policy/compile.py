@@ -13,8 +13,9 @@ from typing import TypeVar
 from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
-from paymesh.payments.policy.callers import BucketSize, Merchant, Scheme
+from paymesh.payments.policy.callers import AmountRange, BucketSize, Merchant, Scheme
 from paymesh.payments.policy.compile_credentials import CredentialCompiler
+from paymesh.payments.policy.compile_fields import SIGNED_AGAIN, check_ring_uses, compile_key_rings
 from paymesh.payments.policy.compile_routes import Named, compile_route, specificity
 from paymesh.payments.policy.compile_users import check_route_users, compile_user_providers
 from paymesh.payments.policy.credential_documents import AlipayCredentialDocument
@@ -58,7 +59,9 @@ class Compiler:
                 self._findings.unknown(("channels", index, "service"), "service", document.service, services)
         notifications = self._notifications()
         providers = compile_user_providers(self._document.user_providers, self._findings)
-        named = Named(channels, services, limits, notifications)
+        rings = compile_key_rings(self._document.field_keys, self._findings)
+        check_ring_uses(self._document.routes, self._findings)
+        named = Named(channels, services, limits, notifications, rings)
         routes = self._by_name(
             "routes",
             self._document.routes,
@@ -69,6 +72,7 @@ class Compiler:
         merchants = self._merchants(limits, routes)
         self._require_sellers(notifications)
         signers = self._signers()
+        self._require_signers(routes, signers)
         ordered = sorted(with_entries(self._document.routes, routes, self._findings), key=specificity)
         return c.Policy(
             version=version,
@@ -82,6 +86,7 @@ class Compiler:
             jwt_issuers=issuers,
             user_providers=providers,
             signers=signers,
+            field_keys=rings,
             merchant_table=self._merchant_table(limits, routes, notifications),
             routes_by_name={**routes, **{route.name: route for route in ordered}},
         )
@@ -186,6 +191,13 @@ class Compiler:
                 signers[document.protocol] = signer
         return signers
 
+    def _require_signers(self, routes: Mapping[str, c.Route], signers: Mapping[c.Protocol, Signer]) -> None:
+        for index, document in enumerate(self._document.routes):
+            route = routes[document.name]
+            if route.sign_again and route.protocol in SIGNED_AGAIN and route.protocol not in signers:
+                path: DocumentPath = ("routes", index, "sanitize", "sign_again")
+                self._findings.problem(path, f"no response_signers entry has a key for {route.protocol}")
+
     # -- merchants -----------------------------------------------------------------------------------------------
 
     def _merchants(self, limits: Mapping[str, c.RateLimit], routes: Mapping[str, c.Route]) -> dict[str, Merchant]:
@@ -249,8 +261,23 @@ def compile_merchant(
         routes=None if document.routes is None else frozenset(document.routes),
         operations=None if document.operations is None else frozenset(document.operations),
         app_ids=None if document.app_ids is None else frozenset(document.app_ids),
+        amounts=_amounts(document, path, findings),
+        products=None if document.products is None else frozenset(document.products),
         sandbox=document.sandbox,
     )
+
+
+def _amounts(document: d.MerchantDocument, path: DocumentPath, findings: Findings) -> dict[str, AmountRange] | None:
+    if document.amounts is None:
+        return None
+    found: dict[str, AmountRange] = {}
+    for number, item in enumerate(document.amounts):
+        if item.currency in found:
+            findings.problem((*path, "amounts", number, "currency"), f"{item.currency} has bounds already")
+        if item.max < item.min:
+            findings.problem((*path, "amounts", number), "max is smaller than min: no payment would fit")
+        found[item.currency] = AmountRange(item.min, item.max)
+    return found
 
 
 def _bucket(document: d.BucketDocument) -> BucketSize:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paymesh.payments.bodies.pointer import JsonPointer
 from paymesh.payments.outcome import READ
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
+from paymesh.payments.policy.compile_fields import compile_route_fields
+from paymesh.payments.policy.field_documents import FieldsDocument
+from paymesh.payments.policy.field_rules import KeyRing
 from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.problems import DocumentPath
 from paymesh.payments.policy.route_checks import PROTOCOLS, TEMPLATE_SEGMENT, route_problems
 
-MIN_HASH_KEY_BYTES = 16
 OBSERVED = frozenset({c.Operation.PAY, c.Operation.QUERY, c.Operation.REFUND, c.Operation.CLOSE})
 
 
@@ -41,6 +43,7 @@ class Named:
     limits: Mapping[str, c.RateLimit]
     notifications: Mapping[str, c.Notifications]
     """By channel."""
+    field_keys: Mapping[str, KeyRing] = field(default_factory=dict)
 
 
 def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, findings: Findings) -> c.Route:
@@ -50,12 +53,9 @@ def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, f
     chosen = findings.lookup(document.channels, named.channels, "channel", (*path, "channels"))
     if document.service is not None and document.service not in named.services:
         findings.unknown((*path, "service"), "service", document.service, named.services)
-    rules = tuple(
-        _rule(rule, (*path, "sanitize", "request", number), findings)
-        for number, rule in enumerate(document.sanitize.request)
-    )
     applied = findings.lookup(document.rate_limits, named.limits, "rate limit", (*path, "rate_limits"))
     protocol = PROTOCOLS[document.schemes[0]] if document.schemes else c.Protocol.PAYMESH
+    about = compile_route_fields(document, path, protocol, named.field_keys, findings)
     told = document.operation in OBSERVED and protocol in READ
     observed = told if document.observe_response is None else document.observe_response
     notifies = document.operation is c.Operation.NOTIFY and document.channels
@@ -70,7 +70,15 @@ def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, f
         channels=tuple(sorted(chosen, key=lambda channel: channel.priority)),
         notifications=named.notifications.get(document.channels[0]) if notifies else None,
         service=document.service,
-        sanitize_request=rules,
+        sanitize_request=about.sanitize_request,
+        sanitize_response=about.sanitize_response,
+        sign_again=document.sanitize.sign_again,
+        unreadable_answers=document.sanitize.unreadable_answers,
+        validation=about.validation,
+        request_reading=about.request_reading,
+        response_reading=about.response_reading,
+        needs_body=about.needs_body,
+        open_order=document.open_order,
         observe_response=observed,
         timeout_ms=document.timeout,
         max_body_bytes=document.max_body_bytes,
@@ -103,18 +111,8 @@ def _match(document: d.MatchDocument) -> c.RouteMatch:
     )
 
 
-def _rule(document: d.SanitizeRuleDocument, path: DocumentPath, findings: Findings) -> c.SanitizeRule:
-    key = None
-    if (document.hash_key is not None) != (document.action is c.SanitizeAction.HASH):
-        findings.problem((*path, "hash_key"), "hash needs a hash_key, and nothing else takes one")
-    elif document.hash_key is not None:
-        secret = findings.secret((*path, "hash_key", "secret"), document.hash_key.secret, at_least=MIN_HASH_KEY_BYTES)
-        key = None if secret is None else c.HashKey(document.hash_key.id, secret)
-    return c.SanitizeRule(document.field, document.action, document.kind, key)
-
-
-def _fields(document: d.FieldsDocument, protocol: c.Protocol) -> c.Fields:
-    given = {name: getattr(document, name) for name in d.FieldsDocument.model_fields}
+def _fields(document: FieldsDocument, protocol: c.Protocol) -> c.Fields:
+    given = {name: getattr(document, name) for name in FieldsDocument.model_fields}
     given["order_no"], *others = document.order_no or (None,)
     return c.Fields(
         **given,

@@ -10,13 +10,20 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from paymesh.payments.bodies.limits import Reading
+from paymesh.payments.bodies.limits import DEFAULT_READING, Reading
 from paymesh.payments.bodies.pointer import JsonPointer
 from paymesh.payments.jose.keys import JwkSet
 from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy.callers import Algorithm, BucketSize, CredentialKey, KeyRef, Merchant, Scheme
 from paymesh.payments.policy.certificates import CertificateTrust
-from paymesh.payments.policy.field_rules import SanitizeRule, UnreadableAnswers
+from paymesh.payments.policy.field_rules import (
+    NO_VALIDATION,
+    KeyRing,
+    Place,
+    SanitizeRule,
+    UnreadableAnswers,
+    Validation,
+)
 from paymesh.payments.secrets import Secret
 from paymesh.payments.signers import Signer
 from paymesh.payments.users.providers import UserProvider
@@ -67,6 +74,8 @@ class IdempotencyKey(enum.StrEnum):
 
     OPTIONAL = "optional"
     REQUIRED = "required"
+    IGNORED = "ignored"
+    """It is the service's own affair; bodies need not be kept for comparing."""
 
 
 class UnknownOrders(enum.StrEnum):
@@ -91,6 +100,7 @@ class Fields:
     """Where a route's JSON body keeps the facts that decide: None means the route has no such fact."""
 
     order_no: JsonPointer | None = None
+    order_no_place: Place = Place.BODY
     order_no_otherwise: tuple[JsonPointer, ...] = ()
     """Where it may stand instead, if `order_no` has nothing; the first one counts."""
     amount: JsonPointer | None = None
@@ -107,8 +117,9 @@ class Fields:
 
     @property
     def asked_for(self) -> bool:
-        """Whether a message must be read for them."""
-        return any((self.order_no, self.amount, self.currency, self.product, self.app_id, self.required))
+        """Whether a body must be read for them."""
+        order_no = self.order_no if self.order_no_place is Place.BODY else None
+        return any((order_no, self.amount, self.currency, self.product, self.app_id, self.required))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +228,13 @@ class Route:
     unknown_orders: UnknownOrders = UnknownOrders.REFUSE
     signed_parameters: tuple[tuple[str, str], ...] = ()
     """Verified parameters (name, value) that a request of this route has; empty on routes of their own."""
+    validation: Validation = NO_VALIDATION
     sanitize_response: tuple[SanitizeRule, ...] = ()
     sign_again: bool = False
     """Sign every answer with the gateway's own key (`Policy.signers`), which the merchants are told to trust."""
     unreadable_answers: UnreadableAnswers = UnreadableAnswers.WITHHOLD
-    request_reading: Reading = Reading()
-    response_reading: Reading = Reading()
+    request_reading: Reading = DEFAULT_READING
+    response_reading: Reading = DEFAULT_READING
     open_order: bool = False
     """Of a pay route: refuse an order that is known here as paid or closed."""
     needs_body: bool = True
@@ -286,5 +298,6 @@ class Policy:
     """What signs our own answers, by the protocol whose SDKs verify them."""
     routes_by_name: Mapping[str, Route] = field(repr=False)
     """Entry routes and their variants included."""
+    field_keys: Mapping[str, KeyRing] = field(default_factory=dict)
     merchant_table: MerchantTable | None = None
     """Where merchants are that no document has."""

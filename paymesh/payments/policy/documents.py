@@ -14,9 +14,7 @@ from paymesh.payments.policy.callers import Scheme
 from paymesh.payments.policy.compiled import (
     TOTAL_WEIGHT,
     IdempotencyKey,
-    MaskKind,
     Operation,
-    SanitizeAction,
     UnknownOrders,
 )
 from paymesh.payments.policy.credential_documents import (
@@ -24,6 +22,13 @@ from paymesh.payments.policy.credential_documents import (
     JwtIssuerDocument,
     NotificationDocument,
     ResponseSignerDocument,
+)
+from paymesh.payments.policy.field_documents import (
+    BodyDocument,
+    FieldsDocument,
+    KeyRingDocument,
+    SanitizeDocument,
+    ValidationDocument,
 )
 from paymesh.payments.policy.merchant_table_document import MerchantTableDocument
 from paymesh.payments.policy.user_documents import UserProviderDocument
@@ -35,10 +40,7 @@ from paymesh.payments.policy.values import (
     Method,
     Milliseconds,
     Name,
-    Pointer,
-    Pointers,
     Port,
-    SecretReference,
     Weight,
 )
 
@@ -48,6 +50,14 @@ class BucketDocument(Document):
 
     requests_per_second: StrictInt = Field(ge=1, le=1_000_000, description="Tokens that come back each second.")
     burst: StrictInt = Field(ge=1, le=10_000_000, description="Tokens the bucket holds when full.")
+
+
+class AmountRangeDocument(Document):
+    """What one payment of a merchant may be in one currency."""
+
+    currency: Currency = "CNY"
+    min: StrictInt = Field(1, ge=0, description="Smallest amount, integer minor units.")
+    max: StrictInt = Field(ge=0, description="Largest amount, integer minor units.")
 
 
 class MerchantDocument(Document):
@@ -66,6 +76,11 @@ class MerchantDocument(Document):
         None,
         description="App ids that its requests may name; absent: those of its credentials, or any if they have none.",
     )
+    amounts: tuple[AmountRangeDocument, ...] | None = Field(
+        None,
+        description="Bounds of its payments, one a currency; another currency is refused. Absent: any.",
+    )
+    products: tuple[Name, ...] | None = Field(None, description="Products that it may sell; absent: any.")
     sandbox: StrictBool = Field(
         False, description="Its refused signatures show the string to sign. For trying out, never for money."
     )
@@ -143,43 +158,6 @@ class MatchDocument(Document):
     )
 
 
-class FieldsDocument(Document):
-    """Where a message keeps what is decided on: JSON pointers into its JSON body, or into an object of its form
-    parameters (Alipay v2 with `biz_content` read: /biz_content/out_trade_no; UnionPay: /orderId)."""
-
-    order_no: Pointers | None = Field(None, description="The first one that is there counts.")
-    amount: Pointer | None = Field(
-        None,
-        description="Integer minor units; on Alipay routes decimal text such as '88.88', on UnionPay routes digits.",
-    )
-    currency: Pointer | None = Field(
-        None, description="ISO 4217 code (UnionPay: number); a message without it means default_currency."
-    )
-    default_currency: Currency = "CNY"
-    product: Pointer | None = None
-    fixed_product: Name | None = Field(None, description="The product of a route that serves one only.")
-    app_id: Pointer | None = Field(
-        None, description="Must be an app id of the merchant. Default: where the protocol has it."
-    )
-    required: tuple[Pointer, ...] = Field((), description="Members that must be there and not null.")
-
-
-class HashKeyDocument(Document):
-    id: Name = Field(description="Written into the hashed value, so that keys can be rotated.")
-    secret: SecretReference = Field(description="At least 16 bytes.")
-
-
-class SanitizeRuleDocument(Document):
-    field: Pointer
-    action: SanitizeAction
-    kind: MaskKind = Field(MaskKind.ALL, description="What a masked value is: decides what stays readable.")
-    hash_key: HashKeyDocument | None = Field(None, description="Required for hash, refused elsewhere.")
-
-
-class SanitizeDocument(Document):
-    request: tuple[SanitizeRuleDocument, ...] = ()
-
-
 class RouteDocument(Document):
     name: Name
     match: MatchDocument
@@ -189,7 +167,12 @@ class RouteDocument(Document):
     rate_limits: tuple[Name, ...] = ()
     channels: tuple[Name, ...] = Field((), description="Candidates of a pay route; the notified one of a notify route.")
     service: Name | None = Field(None, description="Required unless channels are selected.")
+    body: BodyDocument = BodyDocument()
+    validation: ValidationDocument = ValidationDocument()
     sanitize: SanitizeDocument = SanitizeDocument()
+    open_order: StrictBool = Field(
+        False, description="On a pay route: refuse an order that is known here as paid or closed."
+    )
     observe_response: StrictBool | None = Field(
         None,
         description="Read the outcome from the answer; default: pay, query, refund and close, where the protocol's "
@@ -207,6 +190,9 @@ class RouteDocument(Document):
     )
     timeout: Milliseconds = Field(15_000, description="Of the whole answer, such as 15s.")
     max_body_bytes: StrictInt = Field(65_536, ge=1, le=10_485_760, description="A larger body is answered 413.")
+    max_response_bytes: StrictInt = Field(
+        1_048_576, ge=1, le=16_777_216, description="The largest answer that is sanitised; see unreadable_answers."
+    )
 
 
 class PolicyDocument(Document):
@@ -220,4 +206,5 @@ class PolicyDocument(Document):
     jwt_issuers: tuple[JwtIssuerDocument, ...] = ()
     user_providers: tuple[UserProviderDocument, ...] = ()
     response_signers: tuple[ResponseSignerDocument, ...] = ()
+    field_keys: tuple[KeyRingDocument, ...] = ()
     merchant_table: MerchantTableDocument | None = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 
 from paymesh.payments.bodies.pointer import JsonPointer
 from paymesh.payments.secrets import Secret
@@ -94,7 +96,7 @@ class KeyRing:
 
     name: str
     keys: tuple[FieldKey, ...]
-    by_id: Mapping[str, FieldKey]
+    by_id: Mapping[str, FieldKey] = field(compare=False, repr=False)
 
     def making(self, now_s: int) -> FieldKey:
         """The key for a new value: the one that became valid last; of several, the first written. LookupError: none."""
@@ -119,3 +121,86 @@ class SanitizeRule:
     """Characters that TRUNCATE keeps; set exactly then."""
     keys: KeyRing | None = None
     """Set exactly when action is HASH or ENCRYPT."""
+    spares: frozenset[JsonPointer] = frozenset()
+    """Fields that detectors leave alone: the payment was decided by them."""
+
+
+class JsonType(enum.StrEnum):
+    """What a value is in JSON. A form's values are all strings."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    OBJECT = "object"
+    ARRAY = "array"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """What one field must be. `*` in the pointer stands for every element of an array."""
+
+    field: JsonPointer
+    place: Place = Place.BODY
+    required: bool = False
+    type: JsonType | None = None
+    kind: Kind | None = None
+    pattern: re.Pattern[str] | None = None
+    """Of the whole value."""
+    min_length: int | None = None
+    """Characters of a text, elements of an array."""
+    max_length: int | None = None
+    one_of: frozenset[str] | None = None
+    """As text: a number in JSON is compared as it is written."""
+    minimum: Decimal | None = None
+    """Of a number, or of a text that is one. Exact: never a binary float."""
+    maximum: Decimal | None = None
+    ahead_min_s: int | None = None
+    """Of a timestamp: how far in the future it is at least, seconds."""
+    ahead_max_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SumRule:
+    """The sum over the items, each times its count, equals another field. All in one notation of amounts."""
+
+    items: JsonPointer
+    """With one `*`: `/items/*/price`."""
+    times: JsonPointer | None
+    """With the same `*`: `/items/*/quantity`; None: each counts once."""
+    equals: JsonPointer
+
+
+class Relation(enum.StrEnum):
+    LESS = "less"
+    AT_MOST = "at_most"
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    AT_LEAST = "at_least"
+    MORE = "more"
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRule:
+    """Two fields stand in a relation: numbers (or texts that are numbers) by size, others only equal or different."""
+
+    field: JsonPointer
+    relation: Relation
+    other: JsonPointer
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Everything a route asks of fields beside the facts that decide. A rule about a field that is absent holds, unless
+    the field is required."""
+
+    fields: tuple[FieldRule, ...] = ()
+    sums: tuple[SumRule, ...] = ()
+    comparisons: tuple[CompareRule, ...] = ()
+
+    @property
+    def reads_body(self) -> bool:
+        return bool(self.sums or self.comparisons) or any(rule.place is Place.BODY for rule in self.fields)
+
+
+NO_VALIDATION = Validation()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from paymesh.payments.bodies.pointer import JsonPointer
 from paymesh.payments.internal_names import INTERNAL_HEADER_PREFIX
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
@@ -68,8 +67,6 @@ def _scheme_problems(document: d.RouteDocument) -> Iterator[Problem]:
     form = FORM_SCHEMES & set(document.schemes)
     if document.match.signed_parameters and not form:
         yield ("match", "signed_parameters"), "only Alipay v2 and UnionPay requests have signed parameters"
-    if form and document.sanitize.request:
-        yield ("sanitize",), "the provider verifies this message itself: changing a byte breaks its signature"
     if document.operation is c.Operation.REFUND and document.fields.order_no is None:
         weak = sorted(WITHOUT_NONCE & set(document.schemes))
         if weak:
@@ -88,12 +85,6 @@ def _pay_problems(document: d.RouteDocument) -> Iterator[Problem]:
     for name in ("order_no", "amount"):
         if getattr(document.fields, name) is None:
             yield ("fields", name), "is required on a pay route: channels are chosen by it"
-    fields = document.fields
-    decided = [("order_no", place) for place in fields.order_no or ()]
-    decided += [(name, place) for name, place in (("amount", fields.amount), ("currency", fields.currency)) if place]
-    for name, place in decided:
-        if any(_overlap(rule.field, place) for rule in document.sanitize.request):
-            yield ("sanitize",), f"must not change the {name} that was decided on"
 
 
 def _notify_problems(document: d.RouteDocument, notified: Mapping[str, c.Notifications]) -> Iterator[Problem]:
@@ -103,8 +94,6 @@ def _notify_problems(document: d.RouteDocument, notified: Mapping[str, c.Notific
         yield ("channels", 0), f"channel {document.channels[0]} has no usable notifications keys"
     elif document.schemes != (notified[document.channels[0]].scheme,):
         yield ("schemes",), f"channel {document.channels[0]} is notified by {notified[document.channels[0]].scheme}"
-    if document.sanitize.request:
-        yield ("sanitize",), "a notification's body is signed: changing a byte breaks its verification"
 
 
 def _match_problems(match: d.MatchDocument) -> Iterator[Problem]:
@@ -134,9 +123,3 @@ def _path_problem(value: str, *, templated: bool) -> str | None:
     if not all(TEMPLATE_SEGMENT.fullmatch(segment) for segment in braced):
         return "{name} stands for a whole segment, its name in lower case"
     return None
-
-
-def _overlap(one: JsonPointer, other: JsonPointer) -> bool:
-    """Whether changing what one points at changes what the other points at."""
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]

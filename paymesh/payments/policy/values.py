@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -58,6 +59,38 @@ def _milliseconds(value: object) -> object:
     return int(match.group(1)) * (1000 if match.group(2) == "s" else 1)
 
 
+_SPAN = re.compile(r"^(\d{1,6})([smhd])$")
+_SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _seconds(value: object) -> object:
+    match = _SPAN.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a span of time is a whole number with its unit, such as 30s, 15m, 2h or 7d")
+    return int(match.group(1)) * _SECONDS_IN[match.group(2)]
+
+
+def _decimal(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        # ValueError, not TypeError: pydantic reports only the former.
+        raise ValueError("a bound is a whole number, or a decimal in quotes such as '0.01': never a binary float")  # noqa: TRY004
+    try:
+        bound = Decimal(value)
+    except InvalidOperation:
+        raise ValueError("a bound is a whole number, or a decimal in quotes such as '0.01'") from None
+    if not bound.is_finite():
+        raise ValueError("a bound is finite")
+    return bound
+
+
+def _pattern(value: object) -> object:
+    try:
+        re.compile(value if isinstance(value, str) else "(")
+    except re.error:
+        raise ValueError("is not a regular expression") from None
+    return value
+
+
 def _pointer(value: object) -> object:
     if not isinstance(value, str) or not value.startswith("/") or len(value) < 2:
         raise ValueError("a field is a JSON pointer (RFC 6901), such as /amount/total")
@@ -86,6 +119,8 @@ WRITTEN_AS: Mapping[object, str] = {
     _pointer: "JSON pointer",
     _as_list: "JSON pointer, or a list of them",
     _port: "port",
+    _seconds: "span of time",
+    _decimal: "number, or decimal in quotes",
 }
 """What a value is called where it is written otherwise than it is kept."""
 
@@ -94,6 +129,10 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:@-]{1,64}$
 Interpolated = Annotated[str, BeforeValidator(_interpolated), StringConstraints(min_length=1)]
 Port = Annotated[StrictInt, BeforeValidator(_port), Field(ge=1, le=65535)]
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=300_000)]
+Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=3_660 * 86_400)]
+Bound = Annotated[Decimal, BeforeValidator(_decimal)]
+Pattern = Annotated[str, BeforeValidator(_pattern)]
+"""A regular expression of the whole value."""
 Pointer = Annotated[tuple[str, ...], BeforeValidator(_pointer)]
 Pointers = Annotated[tuple[Pointer, ...], BeforeValidator(_as_list), Field(min_length=1, max_length=4)]
 Weight = Annotated[int, BeforeValidator(_percent_to_weight)]

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
+from paymesh.payments.policy.field_rules import Validation
 from paymesh.payments.policy.findings import Findings
 
 
@@ -70,6 +71,13 @@ def _entry(variants: Sequence[c.Route]) -> c.Route:
         channels=(),
         notifications=None,
         service=None,
+        # What Envoy prepares before anybody knows which variant it is: all that one of them needs.
+        sanitize_request=tuple(rule for variant in variants for rule in variant.sanitize_request),
+        sanitize_response=tuple(rule for variant in variants for rule in variant.sanitize_response),
+        sign_again=any(variant.sign_again for variant in variants),
+        needs_body=any(variant.needs_body for variant in variants),
+        validation=Validation(),
+        open_order=False,
         observe_response=any(variant.observe_response for variant in variants),
         timeout_ms=max(variant.timeout_ms for variant in variants),
         max_body_bytes=max(variant.max_body_bytes for variant in variants),
