@@ -37,6 +37,7 @@ APIV3_KEY_BYTES = 32
 MAX_KEYS_OF_ONE_NAME = 8
 """Each is tried: this bounds the work that one request can cause."""
 
+_WECHAT_SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}|PUB_KEY_ID_[0-9A-Za-z]{1,52}")
 _SECRET_ID_KEY = os.urandom(32)
 
 Keys = dict[KeyRef, tuple[CredentialKey, ...]]
@@ -264,7 +265,12 @@ class CredentialCompiler:
         if document.protocol is c.Protocol.UNIONPAY and certificate is None:
             self._findings.problem((*path, "certificate"), "is required: UnionPay's answers carry the certificate")
             return None
-        return Signer(key, document.serial or _serial_for(document.protocol, certificate), _pem(certificate))
+        serial = document.serial or _serial_for(document.protocol, certificate)
+        if document.protocol is c.Protocol.WECHAT_V3 and not _WECHAT_SERIAL.fullmatch(serial):
+            what = "a certificate's serial (hex) or PUB_KEY_ID_..., by which WeChat Pay's SDKs look for the key"
+            self._findings.problem((*path, "serial"), f"is {what}" if serial else f"is required: {what}")
+            return None
+        return Signer(key, serial, _pem(certificate))
 
     # -- bookkeeping -----------------------------------------------------------------------------------------------
 
@@ -359,6 +365,8 @@ def _serial_for(protocol: c.Protocol, certificate: x509.Certificate | None) -> s
         return ""
     if protocol is c.Protocol.UNIONPAY:
         return str(certificate.serial_number)
+    if protocol is c.Protocol.WECHAT_V3:
+        return f"{certificate.serial_number:X}"
     return alipay_cert_sn(certificate)
 
 

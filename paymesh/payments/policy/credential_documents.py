@@ -235,12 +235,19 @@ NotificationDocument = Annotated[
 
 
 class ResponseSignerDocument(Document):
-    """The gateway's own key for its refusals, where the merchants' SDKs verify answers. An SDK trusts one key for all
-    that it hears: sign with the key that signs the answers, or give the merchants this one and sign answers with it."""
+    """The gateway's own key, for its refusals and for answers that it signs again (`sanitize.sign_again`), where the
+    merchants' SDKs verify answers. An SDK trusts one key for all that it hears: sign with the key that signs the
+    answers, or give the merchants this one and sign every answer of theirs again with it."""
 
-    protocol: Literal[Protocol.ALIPAY_V2, Protocol.UNIONPAY]
-    private_key: SecretReference = Field(description="RSA private key, PEM without password.")
+    protocol: Literal[Protocol.ALIPAY_V2, Protocol.ALIPAY_V3, Protocol.WECHAT_V3, Protocol.UNIONPAY]
+    private_key: SecretReference = Field(
+        description="RSA private key, PEM without password. Alipay's two APIs may share one."
+    )
     certificate: PublicKeySource | None = Field(
         None, description="Sent with UnionPay answers; its serial names the key. Required there."
     )
-    serial: Identifier | None = Field(None, description="What the key is called; read from the certificate if absent.")
+    serial: Identifier | None = Field(
+        None,
+        description="What the key is called; read from the certificate if absent. WeChat Pay requires one of the two: "
+        "certificate serial (hex) or PUB_KEY_ID_...",
+    )
