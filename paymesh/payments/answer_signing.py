@@ -1,8 +1,9 @@
 """Owns signing an upstream's answer again with the gateway's own key, after its fields were hidden.
 
 Refuses to write an answer anew: where the signature stands in the body, only its value and the name of the key change.
+UnionPay's answers are left out: nothing in them is encoded, so no field of theirs can be hidden like a form's.
 Sources: protocols.md section 1; opendocs.alipay.com "verifying answers" (v2) and "REST: verifying" (v3); WeChat Pay v3
-"verifying signatures" (pay.weixin.qq.com/doc/v3/merchant/4013053249); UnionPay 5.1.0, the SDK's own reading of answers.
+"verifying signatures" (pay.weixin.qq.com/doc/v3/merchant/4013053249).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from paymesh.payments.bodies.json_body import JsonDocument, parse_json
 from paymesh.payments.bodies.json_edit import Span, find_spans
 from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.policy.compiled import Protocol
-from paymesh.payments.signers import Signer, unionpay_text
+from paymesh.payments.signers import Signer
 
 WECHAT_SIGNATURE_TYPE = "WECHATPAY2-SHA256-RSA2048"
 _ANSWER_ENDING = "_response"
@@ -30,7 +31,6 @@ _CODECS: Mapping[str, str] = {
     "gb2312": "gbk",
     "gb18030": "gb18030",
 }
-_ENCODING_FIELD = re.compile(rb"(?:\A|&)encoding=([A-Za-z0-9_-]+)(?=&|\Z)")
 _READ_BEFORE = BodyLimits(max_bytes=1 << 30, max_depth=500, max_members=1 << 30)
 """Whoever hid fields in the answer has read it under its route's own limits."""
 
@@ -182,56 +182,8 @@ def _read_json(body: bytes, codec: str) -> JsonDocument:
         raise AnswerNotSignable(str(error)) from None
 
 
-# -- UnionPay: `k=v&k=v`, nothing encoded ---------------------------------------------------------------------------
-
-
-def _unionpay(answer: _Answer) -> SignedAnswer:
-    if not answer.signer.serial or not answer.signer.certificate:
-        raise AnswerNotSignable("the key has no certificate, which UnionPay's answers carry")
-    found = _ENCODING_FIELD.search(answer.body)
-    codec = "utf-8" if found is None else _CODECS.get(found[1].decode().lower())
-    if codec is None:
-        raise AnswerNotSignable("the answer's encoding is neither UTF-8 nor GBK")
-    fields = _fields(_decoded(answer.body, codec))
-    # Method 01 whatever it was: a merchant's secure key is the provider's and the merchant's, never ours.
-    fields |= {
-        "signMethod": "01",
-        "certId": answer.signer.serial,
-        "signPubKeyCert": answer.signer.certificate,
-        "signature": "",
-    }
-    covered = "&".join(f"{name}={fields[name]}" for name in sorted(fields) if name != "signature")
-    fields["signature"] = answer.signer.sign(unionpay_text(covered.encode(codec)))
-    return SignedAnswer("&".join(f"{name}={value}" for name, value in fields.items()).encode(codec), ())
-
-
-def _fields(text: str) -> dict[str, str]:
-    """Split as UnionPay's SDK does: at `&` outside braces and brackets, then at the first `=`."""
-    fields: dict[str, str] = {}
-    for part in _parts(text):
-        name, equals, value = part.partition("=")
-        if not equals or not name or name in fields:
-            raise AnswerNotSignable("the answer is no `k=v&k=v`, or has a name twice")
-        fields[name] = value
-    return fields
-
-
-def _parts(text: str) -> list[str]:
-    parts, depth, start = [], 0, 0
-    for match in re.finditer(r"[{}\[\]&]", text):
-        if match[0] != "&":
-            depth += 1 if match[0] in "{[" else -1
-        elif depth == 0:
-            parts.append(text[start : match.start()])
-            start = match.end()
-    if depth != 0:
-        raise AnswerNotSignable("the answer has a brace or bracket without its partner")
-    return [*parts, text[start:]]
-
-
 _SIGNED: Mapping[Protocol, Callable[[_Answer], SignedAnswer]] = {
     Protocol.ALIPAY_V2: _alipay_v2,
     Protocol.ALIPAY_V3: _alipay_v3,
     Protocol.WECHAT_V3: _wechat_v3,
-    Protocol.UNIONPAY: _unionpay,
 }
