@@ -52,8 +52,7 @@ class Sanitized:
 def sanitize_body(
     body: bytes, content_type: str | None, reading: Reading, rules: tuple[SanitizeRule, ...], now_s: int
 ) -> Sanitized:
-    """The body with its rules applied. Raises BodyError for what is not an acceptable body; an empty one is."""
-    rules = tuple(rule for rule in rules if rule.place is Place.BODY)
+    """The body with these rules of bodies applied. Raises BodyError for what is no acceptable body; an empty one is."""
     if not body or not rules:
         return Sanitized(body, ())
     read = read_body(body, content_type, reading, object_only=False)

@@ -68,6 +68,7 @@ class RouteFields:
     response_reading: Reading
     validation: Validation
     sanitize_request: tuple[SanitizeRule, ...]
+    sanitize_head: tuple[SanitizeRule, ...]
     sanitize_response: tuple[SanitizeRule, ...]
     needs_body: bool
 
@@ -148,7 +149,15 @@ def compile_route_fields(
         _rule(rule, (*path, "sanitize", "response", number), rings, frozenset(), findings)
         for number, rule in enumerate(document.sanitize.response)
     )
-    return RouteFields(reading, answers, validation, request, response, _needs_body(document, validation))
+    return RouteFields(
+        request_reading=reading,
+        response_reading=answers,
+        validation=validation,
+        sanitize_request=tuple(rule for rule in request if rule.place is Place.BODY),
+        sanitize_head=tuple(rule for rule in request if rule.place is not Place.BODY),
+        sanitize_response=response,
+        needs_body=_needs_body(document, validation),
+    )
 
 
 def decided_on(fields: fd.FieldsDocument) -> list[tuple[str, JsonPointer]]:

@@ -71,6 +71,7 @@ def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, f
         notifications=named.notifications.get(document.channels[0]) if notifies else None,
         service=document.service,
         sanitize_request=about.sanitize_request,
+        sanitize_head=about.sanitize_head,
         sanitize_response=about.sanitize_response,
         sign_again=document.sanitize.sign_again,
         unreadable_answers=document.sanitize.unreadable_answers,

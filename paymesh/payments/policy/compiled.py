@@ -228,6 +228,8 @@ class Route:
     unknown_orders: UnknownOrders = UnknownOrders.REFUSE
     signed_parameters: tuple[tuple[str, str], ...] = ()
     """Verified parameters (name, value) that a request of this route has; empty on routes of their own."""
+    sanitize_head: tuple[SanitizeRule, ...] = ()
+    """Of path, query and headers; `sanitize_request` is of the body."""
     validation: Validation = NO_VALIDATION
     sanitize_response: tuple[SanitizeRule, ...] = ()
     sign_again: bool = False

@@ -76,6 +76,7 @@ def _entry(variants: Sequence[c.Route]) -> c.Route:
         sanitize_response=tuple(rule for variant in variants for rule in variant.sanitize_response),
         sign_again=any(variant.sign_again for variant in variants),
         needs_body=any(variant.needs_body for variant in variants),
+        sanitize_head=(),
         validation=Validation(),
         open_order=False,
         observe_response=any(variant.observe_response for variant in variants),
