@@ -268,7 +268,7 @@ class CredentialCompiler:
         serial = document.serial or _serial_for(document.protocol, certificate)
         if document.protocol is c.Protocol.WECHAT_V3 and not _WECHAT_SERIAL.fullmatch(serial):
             what = "a certificate's serial (hex) or PUB_KEY_ID_..., by which WeChat Pay's SDKs look for the key"
-            self._findings.problem((*path, "serial"), f"is {what}" if serial else f"is required: {what}")
+            self._findings.problem((*path, "serial"), f"must be {what}" if serial else f"is required: {what}")
             return None
         return Signer(key, serial, _pem(certificate))
 

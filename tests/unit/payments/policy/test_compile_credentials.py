@@ -232,9 +232,29 @@ def test_what_signs_our_answers(load: Load, issued: Issued) -> None:
     assert "BEGIN PRIVATE" not in repr(policy)
 
 
+def test_what_signs_answers_again_is_called_as_each_provider_does(load: Load, issued: Issued) -> None:
+    key = "private_key: {file: shop.pem}, certificate: {file: shop.crt}"
+    policy = load(more=signers(*(f"protocol: {name}, {key}" for name in ("wechat_v3", "alipay_v2", "alipay_v3"))))
+    assert {protocol: signer.serial for protocol, signer in policy.signers.items()} == {
+        Protocol.WECHAT_V3: SERIAL,
+        Protocol.ALIPAY_V2: cert_sn(issued.pem.encode()),
+        Protocol.ALIPAY_V3: cert_sn(issued.pem.encode()),
+    }
+    named = load(more=signers("protocol: wechat_v3, private_key: {file: shop.pem}, serial: PUB_KEY_ID_01"))
+    assert named.signers[Protocol.WECHAT_V3].serial == "PUB_KEY_ID_01"
+
+
 @pytest.mark.parametrize(
     ("written", "problem"),
     [
+        (
+            "wechat_v3, private_key: {file: shop.pem}",
+            "is required: a certificate's serial (hex) or PUB_KEY_ID_..., by which WeChat Pay's SDKs look for the key",
+        ),
+        (
+            "wechat_v3, private_key: {file: shop.pem}, serial: shop",
+            "must be a certificate's serial (hex) or PUB_KEY_ID_..., by which WeChat Pay's SDKs look for the key",
+        ),
         ("unionpay, private_key: {file: shop.pem}", "is required: UnionPay's answers carry the certificate"),
         (
             "unionpay, private_key: {file: shop.pem}, certificate: {file: other.crt}",
