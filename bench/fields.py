@@ -100,10 +100,7 @@ def lines(document: dict[str, object]) -> dict[str, tuple[Callable[[], object], 
     text = body.decode()
     escaped = json.dumps(document).encode()
     form = f"charset=utf-8&method=a&biz_content={quote_plus(text)}".encode()
-    rules = tuple(
-        SanitizeRule(rule.action, ("biz_content", *(rule.field or ())), kind=rule.kind, keys=rule.keys)
-        for rule in FIELDS
-    )
+    rules = tuple(replace(rule, field=("biz_content", *(rule.field or ()))) for rule in FIELDS)
     value = read_body(body, "application/json", JSON).value
     form_type = "application/x-www-form-urlencoded"
     return {
