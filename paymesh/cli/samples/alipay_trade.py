@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from paymesh.cli.demo.alipay_signing import GATEWAY_PATH, AlipayProvider, alipay_time
+from paymesh.cli.samples import payer
 from paymesh.cli.samples.orders import Books, Conflict, Order
 
 Fields = Mapping[str, object]
@@ -120,7 +121,7 @@ class AlipayTrade:
 
     def _query(self, merchant: str, _: str, fields: Fields) -> Fields:
         order = self._find(merchant, fields)
-        return {**_trade(order), "trade_status": _STATUS[order.state]}
+        return {**_trade(order), "trade_status": _STATUS[order.state], **payer.ALIPAY}
 
     def _refund(self, merchant: str, _: str, fields: Fields) -> Fields:
         order, amount = self._find(merchant, fields), fen(fields.get("refund_amount"))

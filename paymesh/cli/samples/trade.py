@@ -18,6 +18,7 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from paymesh.cli.samples import payer
 from paymesh.cli.samples.alipay_trade import AlipayTrade
 from paymesh.cli.samples.orders import Books, Conflict, Order
 from paymesh.cli.samples.received import Received
@@ -84,6 +85,7 @@ class Trade:
             "trade_state": order.state,
             "trade_state_desc": order.state,
             "amount": {"total": order.amount, "currency": order.currency},
+            **payer.WECHAT,
         }
         if order.transaction_id is not None:
             answer["transaction_id"] = order.transaction_id
@@ -126,7 +128,7 @@ class Trade:
         order = await self._find(request)
         if order is None:
             return web.json_response({"code": "order_unknown", "message": "no such order"}, status=404)
-        return web.json_response(_generic(order))
+        return web.json_response({**_generic(order), **payer.GENERIC})
 
     async def _begin(self, request: web.Request, order_no: str, amount: dict[str, object]) -> Order:
         channel, currency = request.headers.get("x-pay-channel", ""), str(amount.get("currency", "CNY"))
