@@ -1,4 +1,4 @@
-"""Owns the invented payer whom the sample services' answers tell of, for a policy to hide. Refuses to know anybody real.
+"""Owns the invented payer of whom the sample services tell, for a policy to hide. Refuses to know anybody real.
 
 Every answer to a query carries it, unmasked, as a careless service would.
 """
