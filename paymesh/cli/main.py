@@ -14,6 +14,7 @@ grpc_experiments.apply()
 from paymesh.cli.admin_client import add_set_weight_parser, add_status_parser  # noqa: E402
 from paymesh.cli.demo.command import add_demo_parser  # noqa: E402
 from paymesh.cli.explain import add_explain_parser  # noqa: E402
+from paymesh.cli.field_values import add_decrypt_parser, add_hash_parser  # noqa: E402
 from paymesh.cli.up import add_up_parser  # noqa: E402
 from paymesh.cli.validate import add_validate_parser  # noqa: E402
 from paymesh.cli.verify import add_verify_parser  # noqa: E402
@@ -24,6 +25,8 @@ VERBS = (
     add_validate_parser,
     add_explain_parser,
     add_verify_parser,
+    add_decrypt_parser,
+    add_hash_parser,
     add_status_parser,
     add_set_weight_parser,
 )
