@@ -40,10 +40,15 @@ def http_filter(policy: Policy) -> hcm.HttpFilter:
 
 
 def per_route(route: Route) -> dict[str, Any]:
-    """The route's name for ext_authz, and its largest body: a larger one is 413, and ext_authz never sees it."""
-    settings = ext_authz.CheckSettings(
-        context_extensions={ROUTE_EXTENSION: route.name}, with_request_body=_body(route.max_body_bytes)
-    )
+    """The route's name for ext_authz, and its largest body: a larger one is 413, and ext_authz never sees it.
+
+    Where nothing is decided by a body none is held up: it streams to the service, as long as it is.
+    """
+    extensions = {ROUTE_EXTENSION: route.name}
+    if route.needs_body:
+        settings = ext_authz.CheckSettings(context_extensions=extensions, with_request_body=_body(route.max_body_bytes))
+    else:
+        settings = ext_authz.CheckSettings(context_extensions=extensions, disable_request_body_buffering=True)
     return {AUTHZ_FILTER: Any.pack(ext_authz.ExtAuthzPerRoute(check_settings=settings))}
 
 

@@ -1,12 +1,15 @@
-"""Owns the two ext_proc filters: sanitising requests and observing responses.
+"""Owns the three ext_proc filters: sanitising requests, sanitising (and signing) answers, and observing answers.
 
-Two, because they must fail in opposite ways and `failure_mode_allow` is a filter's: unsanitised data must not pass,
-but an answer that a payment already has must never turn into a refusal because nobody could watch it (DESIGN 5.6).
+Three, because they fail in three ways, and how it fails is a filter's: a request that cannot be sanitised was not
+processed (503); an answer that cannot be sanitised must not pass, and its payment may well be made (500, which
+`local_replies` words as "unknown"); and an answer that is only watched always passes (DESIGN 5.6). An answer goes
+through one of the latter two: the sanitiser observes as well.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
@@ -15,15 +18,25 @@ from envoy_data_plane.envoy.type import v3 as envoy_type
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.resources.names import EXT_PROC_CLUSTER
-from paymesh.payments.internal_names import AUTHZ_FILTER, OBSERVE_FILTER, OUTCOME_NAMESPACE, SANITIZE_FILTER
+from paymesh.payments.internal_names import (
+    ANSWER_FILTER,
+    AUTHZ_FILTER,
+    OBSERVE_FILTER,
+    OUTCOME_NAMESPACE,
+    SANITIZE_FILTER,
+)
 from paymesh.payments.policy.compiled import Route
 
 SANITIZE_TIMEOUT = datetime.timedelta(milliseconds=500)
 OBSERVE_TIMEOUT = datetime.timedelta(milliseconds=200)
 """The longest that watching may hold up an answer when ext_proc hangs."""
 
+ANSWER_GRACE = datetime.timedelta(seconds=10)
+"""Beyond the route's timeout: how long an answer, whole at the latest by then, may take to be sanitised and read."""
+
+_ENVOY_GRPC = core.GrpcServiceEnvoyGrpc(cluster_name=EXT_PROC_CLUSTER)
 # No timeout here: it would bound the whole stream, and with it a response that arrives slowly.
-_SERVICE = core.GrpcService(envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXT_PROC_CLUSTER))
+_SERVICE = core.GrpcService(envoy_grpc=_ENVOY_GRPC)
 _HEADERS = ext_proc.ProcessingModeHeaderSendMode
 _BODY = ext_proc.ProcessingModeBodySendMode
 _DECISION = ext_proc.MetadataOptionsMetadataNamespaces(untyped=[AUTHZ_FILTER])
@@ -36,6 +49,16 @@ _SANITIZE_MODE = ext_proc.ProcessingMode(
     request_trailer_mode=_HEADERS.SKIP,
     response_trailer_mode=_HEADERS.SKIP,
 )
+_ANSWER_MODE = ext_proc.ProcessingMode(
+    request_header_mode=_HEADERS.SKIP,
+    request_body_mode=_BODY.NONE,
+    # Chunks are shown as they come, and nothing goes on before ext_proc has answered: an answer may have any length,
+    # known or not. BUFFERED would make a 500 of one that is longer than a buffer. This mode demands the trailers.
+    response_header_mode=_HEADERS.SEND,
+    response_body_mode=_BODY.FULL_DUPLEX_STREAMED,
+    request_trailer_mode=_HEADERS.SKIP,
+    response_trailer_mode=_HEADERS.SEND,
+)
 _OBSERVE_MODE = ext_proc.ProcessingMode(
     request_header_mode=_HEADERS.SKIP,
     request_body_mode=_BODY.NONE,
@@ -47,15 +70,29 @@ _OBSERVE_MODE = ext_proc.ProcessingMode(
 )
 
 
+_TOLD = ext_proc.MetadataOptions(
+    forwarding_namespaces=_DECISION,
+    receiving_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=[OUTCOME_NAMESPACE]),
+)
+
+
 def http_filters() -> list[hcm.HttpFilter]:
-    """Both, off by default: a route that needs neither pays for neither."""
+    """All, off by default: a route that needs none pays for none."""
     sanitize = ext_proc.ExternalProcessor(
         grpc_service=_SERVICE,
         failure_mode_allow=False,
         status_on_error=envoy_type.HttpStatus(code=envoy_type.StatusCode.ServiceUnavailable),
         processing_mode=_SANITIZE_MODE,
         message_timeout=SANITIZE_TIMEOUT,
-        metadata_options=ext_proc.MetadataOptions(forwarding_namespaces=_DECISION),
+        metadata_options=_TOLD,
+    )
+    answer = ext_proc.ExternalProcessor(
+        grpc_service=_SERVICE,
+        failure_mode_allow=False,
+        # Not 503, which says that nothing was processed: the upstream has answered already.
+        status_on_error=envoy_type.HttpStatus(code=envoy_type.StatusCode.InternalServerError),
+        processing_mode=_ANSWER_MODE,
+        metadata_options=_TOLD,
     )
     observe = ext_proc.ExternalProcessor(
         grpc_service=_SERVICE,
@@ -66,13 +103,11 @@ def http_filters() -> list[hcm.HttpFilter]:
         response_attributes=["response.code"],
         # It watches: it may not answer in the service's place.
         disable_immediate_response=True,
-        metadata_options=ext_proc.MetadataOptions(
-            forwarding_namespaces=_DECISION,
-            receiving_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=[OUTCOME_NAMESPACE]),
-        ),
+        metadata_options=_TOLD,
     )
     return [
         hcm.HttpFilter(name=SANITIZE_FILTER, typed_config=Any.pack(sanitize), disabled=True),
+        hcm.HttpFilter(name=ANSWER_FILTER, typed_config=Any.pack(answer), disabled=True),
         hcm.HttpFilter(name=OBSERVE_FILTER, typed_config=Any.pack(observe), disabled=True),
     ]
 
@@ -81,11 +116,36 @@ def per_route(route: Route) -> dict[str, Any]:
     """Switches on what the route needs."""
     config: dict[str, Any] = {}
     if route.sanitize_request:
-        config[SANITIZE_FILTER] = _on(_SANITIZE_MODE)
-    if route.observe_response:
-        config[OBSERVE_FILTER] = _on(_OBSERVE_MODE)
+        config[SANITIZE_FILTER] = _on(ext_proc.ExtProcOverrides(processing_mode=_SANITIZE_MODE))
+    if changes_answer(route):
+        # Envoy's message timeout does not run in this mode; the stream's own ends what a frozen ext_proc would hang.
+        timeout = datetime.timedelta(milliseconds=route.timeout_ms) + ANSWER_GRACE
+        service = core.GrpcService(envoy_grpc=_ENVOY_GRPC, timeout=timeout)
+        config[ANSWER_FILTER] = _on(ext_proc.ExtProcOverrides(processing_mode=_ANSWER_MODE, grpc_service=service))
+    elif route.observe_response:
+        config[OBSERVE_FILTER] = _on(ext_proc.ExtProcOverrides(processing_mode=_OBSERVE_MODE))
     return config
 
 
-def _on(mode: ext_proc.ProcessingMode) -> Any:
-    return Any.pack(ext_proc.ExtProcPerRoute(overrides=ext_proc.ExtProcOverrides(processing_mode=mode)))
+def needed(route: Route) -> set[str]:
+    """Names of the filters that the route, or one of its variants, needs."""
+    return {name for one in route.variants or (route,) for name in per_route(one)}
+
+
+def idle(filters: Iterable[str]) -> dict[str, Any]:
+    """In the chain and doing nothing: a route found later may want them, and Envoy makes the chain only once."""
+    return {name: Any.pack(ext_proc.ExtProcPerRoute(disabled=True)) for name in sorted(filters)}
+
+
+def changes_answer(route: Route) -> bool:
+    """Whether answers of this route are read whole, and sent on as ext_proc makes them."""
+    return bool(route.sanitize_response) or route.sign_again
+
+
+def reads_answer(route: Route) -> bool:
+    """Whether anybody here looks into the route's answers."""
+    return changes_answer(route) or route.observe_response
+
+
+def _on(overrides: ext_proc.ExtProcOverrides) -> Any:
+    return Any.pack(ext_proc.ExtProcPerRoute(overrides=overrides))

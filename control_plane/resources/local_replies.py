@@ -1,6 +1,6 @@
 """Owns Envoy's own answers (404, 413, 429, 503, 504 ...): in the caller's protocol, and honest about a payment.
 
-What ext_authz refused was already written in the caller's protocol and passes as it is. Once the upstream may have
+What ext_authz or ext_proc answer is in the caller's protocol already and passes as it is. Once the upstream may have
 seen a payment, nobody may say that it failed: the answer is "unknown, query the order" (DESIGN 5.2).
 """
 
@@ -20,7 +20,14 @@ from control_plane.resources.matching import path_and_query_regex
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Reason
 from paymesh.payments.policy.compiled import Policy, Protocol, Route
-from paymesh.payments.refusals import Addressee, Words, words_of, write_words
+from paymesh.payments.refusals import (
+    OUTCOME_UNKNOWN,
+    OUTCOME_UNKNOWN_WORDS,
+    Addressee,
+    Words,
+    words_of,
+    write_words,
+)
 from paymesh.payments.signers import Signer
 
 MAYBE_SEEN_FLAGS = ("UT", "UC", "UR", "LR", "UPE", "UMSDR", "SI", "DT")
@@ -58,17 +65,7 @@ _BY_STATUS = {
 }
 _CLIENT_ERROR = _malformed(400, "the request is not acceptable here")
 _OTHERWISE = _as_ours(Reason.UNAVAILABLE, message="not processed: the gateway cannot serve this now; retry later")
-_UNKNOWN = _Answer(
-    "outcome_unknown",
-    Words(
-        504,
-        "SYSTEM_ERROR",
-        "20000",
-        "aop.ACQ.SYSTEM_ERROR",
-        "04",
-        "the outcome is unknown: query the order before trying again",
-    ),
-)
+_UNKNOWN = _Answer(OUTCOME_UNKNOWN, OUTCOME_UNKNOWN_WORDS)
 
 REASONS = frozenset(answer.reason for answer in (*_BY_STATUS.values(), _CLIENT_ERROR, _OTHERWISE, _UNKNOWN))
 """Every `x-pay-reason` that Envoy's own answers have."""
@@ -104,7 +101,7 @@ class _Speaker:
 
 def local_replies(policy: Policy) -> hcm.LocalReplyConfig:
     """First match wins."""
-    mappers = [_refused_by_ext_authz()]
+    mappers = [_refused_by_ext_authz(), _answered_by_ext_proc()]
     present = {route.protocol for route in policy.routes}
     # WeChat's paths go late: they include whatever else begins with /v3/.
     general = (Protocol.WECHAT_V3, Protocol.PAYMESH)
@@ -153,11 +150,20 @@ def _header(name: str, value: str) -> core.HeaderValueOption:
 
 
 def _refused_by_ext_authz() -> hcm.ResponseMapper:
+    return _as_it_is(names.AUTHZ_FILTER, names.META_DECISION, names.DECISION_DENY)
+
+
+def _answered_by_ext_proc() -> hcm.ResponseMapper:
+    return _as_it_is(names.OUTCOME_NAMESPACE, names.META_WORDED, names.WORDED)
+
+
+def _as_it_is(namespace: str, key: str, value: str) -> hcm.ResponseMapper:
+    """What carries this metadata was written in the caller's protocol already."""
     condition = accesslog.MetadataFilter(
         matcher=matcher.MetadataMatcher(
-            filter=names.AUTHZ_FILTER,
-            path=[matcher.MetadataMatcherPathSegment(key=names.META_DECISION)],
-            value=matcher.ValueMatcher(string_match=matcher.StringMatcher(exact=names.DECISION_DENY)),
+            filter=namespace,
+            path=[matcher.MetadataMatcherPathSegment(key=key)],
+            value=matcher.ValueMatcher(string_match=matcher.StringMatcher(exact=value)),
         ),
         match_if_key_not_found=False,
     )

@@ -43,38 +43,29 @@ def _expand(route: Route, weights: Weights) -> list[route_v3.Route]:
     """A pay route becomes one route a channel, an entry route one a variant, and both end with a direct 503.
 
     What no decision picked reaches no service. The last one is also what matches before ext_authz has decided, so it
-    has every filter that one of the others needs: Envoy adds none later.
+    has every filter that one of the others needs, since Envoy adds none later. There they do nothing: a refusal passes
+    no ext_proc.
     """
-    filters = {**ext_authz_filter.per_route(route), **ext_proc_filters.per_route(route)}
-    if route.variants:
-        return [
-            *(item for variant in route.variants for item in _variant(variant, weights, filters)),
-            _closed(route, filters),
-        ]
+    decision = ext_authz_filter.per_route(route)
+    if not route.variants and not route.is_pay:
+        return [_forward(route, route.name, None, weights, {**decision, **ext_proc_filters.per_route(route)})]
+    waiting = {**decision, **ext_proc_filters.idle(ext_proc_filters.needed(route))}
+    found = route.variants or (route,)
+    return [
+        *(item for one in found for item in _chosen(one, weights, {**waiting, **ext_proc_filters.per_route(one)})),
+        route_v3.Route(
+            name=route.name,
+            match=envoy_match(route.match),
+            direct_response=route_v3.DirectResponseAction(status=503),
+            typed_per_filter_config=waiting,
+        ),
+    ]
+
+
+def _chosen(route: Route, weights: Weights, filters: dict[str, Any]) -> list[route_v3.Route]:
     if not route.is_pay:
         return [_forward(route, route.name, None, weights, filters)]
-    return [*_by_channel(route, weights, filters), _closed(route, filters)]
-
-
-def _variant(variant: Route, weights: Weights, filters: dict[str, Any]) -> list[route_v3.Route]:
-    return (
-        _by_channel(variant, weights, filters)
-        if variant.is_pay
-        else [_forward(variant, variant.name, None, weights, filters)]
-    )
-
-
-def _by_channel(route: Route, weights: Weights, filters: dict[str, Any]) -> list[route_v3.Route]:
     return [_forward(route, f"{route.name}/{channel.name}", channel, weights, filters) for channel in route.channels]
-
-
-def _closed(route: Route, filters: dict[str, Any]) -> route_v3.Route:
-    return route_v3.Route(
-        name=route.name,
-        match=envoy_match(route.match),
-        direct_response=route_v3.DirectResponseAction(status=503),
-        typed_per_filter_config=filters,
-    )
 
 
 def _forward(
@@ -95,7 +86,12 @@ def _forward(
         # No retry_policy, here or above: a payment is never sent twice.
     )
     return route_v3.Route(
-        name=name, match=envoy_match(route.match, picked), route=action, typed_per_filter_config=filters
+        name=name,
+        match=envoy_match(route.match, picked),
+        route=action,
+        # What we are to read must not come compressed.
+        request_headers_to_remove=["accept-encoding"] if ext_proc_filters.reads_answer(route) else [],
+        typed_per_filter_config=filters,
     )
 
 

@@ -151,6 +151,28 @@ _WORDS: Mapping[Reason, Words] = {
 }
 
 
+OUTCOME_UNKNOWN = "outcome_unknown"
+"""Said where money may have moved and nobody here can tell; not a refusal, so no `Reason`."""
+OUTCOME_UNKNOWN_WORDS = Words(
+    504,
+    "SYSTEM_ERROR",
+    "20000",
+    "aop.ACQ.SYSTEM_ERROR",
+    "04",
+    "the outcome is unknown: query the order before trying again",
+)
+ANSWER_WITHHELD = "answer_withheld"
+"""The service answered, and what must not be shown of it could not be hidden. Said where no money moves."""
+ANSWER_WITHHELD_WORDS = Words(
+    502,
+    "SYSTEM_ERROR",
+    "20000",
+    "isp.unknow-error",
+    "02",
+    "the service's answer cannot be shown: what must be hidden of it could not be found",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An HTTP answer. `headers` have lower-case names."""
