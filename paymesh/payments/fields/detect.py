@@ -17,6 +17,7 @@ What is decided by evidence and may be wrong either way:
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -138,6 +139,10 @@ def _wanted(kinds: frozenset[Detector]) -> _Wanted:
 
 # Numbers
 
+_MAX_DIGITS = 19
+_STRIPPED = " \t.-"
+_NO_SEPARATORS = str.maketrans("", "", _STRIPPED)
+_MASK_BEFORE = re.compile(r"\*[0-9A-Za-z]{0,3}\Z", re.ASCII)
 _GROUP = re.compile(r"[0-9]+", re.ASCII)
 _DATE = re.compile(r"(?:19|20)[0-9]{2}[-. ][01]?[0-9][-. ][0-3]?[0-9](?![0-9])", re.ASCII)
 _MOBILE = re.compile(r"(?:0086|86)?(1[3-9][0-9]{9})", re.ASCII)
@@ -147,7 +152,7 @@ _LABEL = re.compile(
     r"(?:tel|telephone|phone|mobile|mob|cell|sms|fax|call|wechat|weixin|whatsapp|contact|(?<![a-z])(?:wx|vx|tl|m|t|p)|\\[nrt])\Z",
     re.IGNORECASE | re.ASCII,
 )
-_ACCOUNT_WORD = re.compile(r"(?:[账帐][号户]|卡号|银行卡|account|acct|a/c|iban|bank)[^0-9*]{0,12}\Z", re.IGNORECASE)
+_ACCOUNT_WORD = re.compile(r"(?:[账帐][号户]|卡号|银行卡|account|acct|a/c|iban|bank)[^0-9*]{0,12}\Z")
 _ACCOUNT_REACH = 20
 _WORD_BEFORE = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]+\Z", re.ASCII)
 _WORD_AFTER = re.compile(r"[0-9A-Za-z]+", re.ASCII)
@@ -159,14 +164,8 @@ _UUID_LENGTH = 36
 _Group = tuple[int, int]
 _Candidate = tuple[int, int, Detector]
 """The groups `first` to `last`, both included."""
-
-
-@dataclass(slots=True)
-class _Segment:
-    """Groups of digits of which any that follow one another can be one number; `whole`: only all of them together."""
-
-    groups: list[_Group]
-    whole: bool = False
+_Segment = tuple[list[_Group], bool]
+"""Groups of digits of which any that follow one another can be one number; True: only all of them together."""
 
 
 def _hidden(text: str, ibans: list[Found]) -> str:
@@ -183,58 +182,73 @@ def _start(found: Found) -> int:
 def _numbers(text: str, wanted: _Wanted, pattern: re.Pattern[str]) -> list[Found]:
     found: list[Found] = []
     for run in pattern.finditer(text):
-        for segment in _segments(text, *run.span()):
-            for first, last, kind in _numbers_of(text, segment, wanted, found):
-                found.append(_spanned(text, segment.groups[first][0], segment.groups[last][1], kind))
+        start = run.start()
+        written = run[0].rstrip(_STRIPPED)
+        digits = len(written) if written.isdigit() else len(written.translate(_NO_SEPARATORS))
+        account = wanted.bank_account and digits >= _MIN_ACCOUNT and _account_word_before(text, start)
+        if digits < _MIN_NUMBER and not account:
+            continue
+        if digits < len(written):
+            segments = _segments(text, start, start + len(written))
+        elif digits <= _MAX_DIGITS or account:
+            segments = [([(start, start + digits)], False)]
+        else:
+            continue
+        for groups, whole in segments:
+            for first, last, kind in _numbers_of(text, groups, whole, wanted, found, account and groups[0][0] == start):
+                found.append(_spanned(text, groups[first][0], groups[last][1], kind))
     return found
 
 
-def _segments(text: str, start: int, end: int) -> Iterator[_Segment]:
+def _segments(text: str, start: int, end: int) -> list[_Segment]:
     groups = [match.span() for match in _GROUP.finditer(text, start, end)]
-    # A mask left these: they are no part of a number any more.
-    if text[start - 1 : start] == "*" and groups[0][1] - groups[0][0] <= _RESIDUE:
-        del groups[0]
-    if groups and text[groups[-1][1] : groups[-1][1] + 1] == "*" and groups[-1][1] - groups[-1][0] <= _RESIDUE:
-        del groups[-1]
-    if not groups:
-        return
-    current = _Segment([groups[0]])
+    segments: list[_Segment] = []
+    current, whole = [groups[0]], False
     for group in groups[1:]:
-        separator = text[current.groups[-1][1] : group[0]]
+        separator = text[current[-1][1] : group[0]]
         dot = separator == "."
-        if dot and not current.whole:
+        if dot and not whole:
             # The group before the dot belongs to what the dot joins.
-            joined = current.groups.pop()
-            if current.groups:
-                yield current
-            current = _Segment([joined, group], whole=True)
-        elif dot == current.whole and len(separator) <= _MAX_SEPARATORS and (dot or "." not in separator):
-            current.groups.append(group)
+            joined = current.pop()
+            segments.append((current, False))
+            current, whole = [joined, group], True
+        elif dot == whole and len(separator) <= _MAX_SEPARATORS and (dot or "." not in separator):
+            current.append(group)
         else:
-            yield from _undotted(current)
-            current = _Segment([group])
-    yield from _undotted(current)
+            segments.append((current, whole))
+            current, whole = [group], False
+    segments.append((current, whole))
+    return [segment for each in segments for segment in _without_residue(text, *each)]
 
 
-def _undotted(segment: _Segment) -> Iterator[_Segment]:
-    """What can be a number of a segment: not a decimal number, an address (IPv4) or a version."""
-    lengths = [end - start for start, end in segment.groups]
-    if not segment.whole or len(lengths) not in (2, 4) or (len(lengths) == 4 and min(lengths) >= 4):
-        yield segment
-    elif len(lengths) == 2:
+def _without_residue(text: str, groups: list[_Group], whole: bool) -> list[_Segment]:
+    """The segment without the groups that a mask left: they are no part of a number any more."""
+    kept = [
+        (start, end)
+        for start, end in groups
+        if end - start > _RESIDUE
+        or (text[end : end + 1] != "*" and _MASK_BEFORE.search(text, max(0, start - 4), start) is None)
+    ]
+    if whole:
+        return _undotted(groups) if len(kept) == len(groups) else []
+    return [(kept, False)] if kept else []
+
+
+def _undotted(groups: list[_Group]) -> list[_Segment]:
+    """What can be a number of groups joined by dots: not a decimal number, an address (IPv4) or a version."""
+    lengths = [end - start for start, end in groups]
+    if len(lengths) == 2:
         # 15 and more digits before the dot are no amount, 18 behind it no fraction; `1.13812341234` is in a list.
-        if lengths[0] >= 15:
-            yield _Segment(segment.groups[:1])
-        if lengths[1] >= 18 or (lengths[1] == 11 and lengths[0] <= 2):
-            yield _Segment(segment.groups[1:])
+        single = (lengths[0] >= 15, lengths[1] >= 18 or (lengths[1] == 11 and lengths[0] <= 2))
+        return [([group], False) for group, possible in zip(groups, single, strict=True) if possible]
+    return [(groups, True)] if len(lengths) != 4 or min(lengths) >= 4 else []
 
 
-def _numbers_of(text: str, segment: _Segment, wanted: _Wanted, found: list[Found]) -> list[_Candidate]:
-    """The finds in a segment: those that cover the most digits together."""
-    groups = segment.groups
-    digits = "".join([text[start:end] for start, end in groups]) if len(groups) > 1 else text[slice(*groups[0])]
-    if len(digits) < (_MIN_ACCOUNT if wanted.bank_account else _MIN_NUMBER):
-        return []
+def _numbers_of(
+    text: str, groups: list[_Group], whole: bool, wanted: _Wanted, found: list[Found], account: bool
+) -> list[_Candidate]:
+    """The finds in a segment: those that cover the most digits together. `account`: a word for one stands before it."""
+    digits = "".join([text[start:end] for start, end in groups])
     ends: dict[int, int] = {}
     starts = []
     offset = 0
@@ -246,13 +260,14 @@ def _numbers_of(text: str, segment: _Segment, wanted: _Wanted, found: list[Found
         (first, last, kind)
         for first, start in enumerate(starts)
         for last, kind in _candidates(text, groups, digits, start, ends, wanted)
-        if not segment.whole or (first == 0 and last == len(groups) - 1)
+        if (not whole or (first == 0 and last == len(groups) - 1))
+        and _stands_alone(text, groups[first][0], groups[last][1], kind, found)
     ]
-    candidates = [each for each in candidates if _stands_alone(text, groups, each, found)]
-    if wanted.bank_account and not any(first == 0 and kind is not Detector.PHONE for first, _, kind in candidates):
-        account = _account(text, segment, candidates)
-        if account is not None:
-            return [account, *_best(groups, [each for each in candidates if each[0] > account[1]])]
+    if account and not any(first == 0 and kind is not Detector.PHONE for first, _, kind in candidates):
+        last = _end_of_account(groups, whole, candidates)
+        if last is not None:
+            others = [each for each in candidates if each[0] > last]
+            return [(0, last, Detector.BANK_ACCOUNT), *_best(groups, others)]
     return _best(groups, candidates) if len(candidates) > 1 else candidates
 
 
@@ -293,11 +308,9 @@ def _check_character(text: str, end: int) -> int:
     return 2 if text[end : end + 1] in (" ", "-") and text[end + 1 : end + 2] in ("X", "x") else 0
 
 
-def _stands_alone(text: str, groups: list[_Group], candidate: _Candidate, found: list[Found]) -> bool:
+def _stands_alone(text: str, start: int, end: int, kind: Detector, found: list[Found]) -> bool:
     """Whether what touches the number lets it be one."""
-    first, last, kind = candidate
-    start, end = groups[first][0], groups[last][1]
-    before, after = text[start - 1 : start] if start else "", text[end : end + 1]
+    before, after = text[start - 1 : start], text[end : end + 1]
     if kind is Detector.PHONE:
         if after.isascii() and after.isalpha():
             return False
@@ -321,23 +334,21 @@ def _in_uuid(text: str, start: int, end: int) -> bool:
     return any(uuid.start() <= start and end <= uuid.end() for uuid in _UUID.finditer(text, window, end + _UUID_LENGTH))
 
 
-def _account(text: str, segment: _Segment, candidates: list[_Candidate]) -> _Candidate | None:
-    """The groups from the first on that are a bank account, since a word for it stands before them."""
-    start = segment.groups[0][0]
-    if _ACCOUNT_WORD.search(text, max(0, start - _ACCOUNT_REACH), start) is None or _DATE.match(text, start):
+def _account_word_before(text: str, start: int) -> bool:
+    return (
+        _ACCOUNT_WORD.search(text[max(0, start - _ACCOUNT_REACH) : start].lower()) is not None
+        and _DATE.match(text, start) is None
+    )
+
+
+def _end_of_account(groups: list[_Group], whole: bool, candidates: list[_Candidate]) -> int | None:
+    """The last of the groups from the first on that are one bank account; other numbers may follow it."""
+    limit = min((first for first, _, _ in candidates if first > 0), default=len(groups))
+    digits = list(accumulate(end - start for start, end in groups[:limit]))
+    last = bisect_right(digits, _MAX_ACCOUNT) - 1
+    if last < 0 or digits[last] < _MIN_ACCOUNT or (whole and last != len(groups) - 1):
         return None
-    # Other numbers may follow the account.
-    limit = min((first for first, _, _ in candidates if first > 0), default=len(segment.groups))
-    digits = 0
-    last = -1
-    for index, (begin, end) in enumerate(segment.groups[:limit]):
-        if digits + end - begin > _MAX_ACCOUNT:
-            break
-        digits += end - begin
-        last = index
-    if digits < _MIN_ACCOUNT or (segment.whole and last != len(segment.groups) - 1):
-        return None
-    return 0, last, Detector.BANK_ACCOUNT
+    return last
 
 
 def _best(groups: list[_Group], candidates: list[_Candidate]) -> list[_Candidate]:

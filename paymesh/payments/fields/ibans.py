@@ -57,7 +57,7 @@ def might_hold_iban(text: str) -> bool:
 
 @cache
 def _of_length(length: int) -> re.Pattern[str]:
-    return re.compile(rf"[A-Z]{{2}}[0-9]{{2}}(?:[ -]?[A-Z0-9]){{{length - 4}}}(?![A-Za-z0-9*])", re.ASCII)
+    return re.compile(rf"[A-Z]{{2}}[0-9]{{2}}(?:[ -]?[A-Z0-9]){{{length - 4}}}(?![A-Za-z0-9*@])", re.ASCII)
 
 
 def _touched(text: str, start: int) -> bool:
