@@ -7,31 +7,27 @@ elsewhere: a reader of stderr that stands still never stops the event loop. Then
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
-import re
 import sys
 import threading
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import TracebackType
 
-from paymesh.payments.secrets import Secret
+from paymesh.server.redaction import OURS, outside_text, redact_fields, redact_text, suspicious
 from paymesh.server.trace import current_trace
 
 MAX_WAITING_LINES = 20_000
 GATHER_S = 0.02
 """Seconds a line waits at most before it is written."""
+_MAX_FRAMES = 30
 _FIXED = frozenset({"ts", "level", "service", "event", "trace_id", "span_id"})
-# Up to the end marker, or up to the end of the JSON string if the key was cut off. Never past an escaped quote.
-_PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----"
-    r'(?:(?:[^"\\]|\\[^"])*?-----END [A-Z0-9 ]*PRIVATE KEY-----|(?:[^"\\]|\\[^"])*)'
-)
-# A credential in somebody else's text (an exception's, a library's), to the end of that text: it may hold quotes.
-_SCHEME_ENDINGS = ("RSA2048 ", "withRSA ", "earer ", "asic ")  # looked for first: the pattern takes 14 us a line
-_AUTHORIZATION = re.compile(r"(?i)\b(WECHATPAY2-SHA256-RSA2048|ALIPAY-SHA256withRSA|Bearer|Basic) +(?:[^\"\\]|\\.)+")
+_OUR_LOGGERS = ("paymesh", "ext_authz", "ext_proc", "control_plane", "__main__")
 
 
 def log(logger: logging.Logger, event: str, **fields: object) -> None:
@@ -42,7 +38,7 @@ def log(logger: logging.Logger, event: str, **fields: object) -> None:
 def describe_error(error: BaseException) -> str:
     """Type and place of an exception. Never its text, which may hold what was being read."""
     place = error_place(error)
-    return type(error).__name__ if place is None else f"{type(error).__name__} at {place}"
+    return _kind(error) if place is None else f"{_kind(error)} at {place}"
 
 
 def error_place(error: BaseException) -> str | None:
@@ -51,8 +47,30 @@ def error_place(error: BaseException) -> str | None:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
 
 
+def error_story(error: BaseException) -> list[str]:
+    """An exception and its causes, the last one first: type, and every place on the way. Never their texts."""
+    story: list[str] = []
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        story.append(_kind(cause))
+        frames = traceback.extract_tb(cause.__traceback__)
+        story += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames[-_MAX_FRAMES:])]
+        if isinstance(cause, BaseExceptionGroup):
+            story += [f"  with {describe_error(inner)}" for inner in cause.exceptions]
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return story
+
+
+def _kind(error: BaseException) -> str:
+    """The type; of an error of the system, its name too: `ConnectionRefusedError [ECONNREFUSED]`."""
+    name = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
+    return type(error).__name__ if name is None else f"{type(error).__name__} [{name}]"
+
+
 class JsonLines(logging.Formatter):
-    """Makes a record into one line of JSON without secrets."""
+    """Makes a record into one line of JSON without secrets and without anybody's personal data."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -63,41 +81,41 @@ class JsonLines(logging.Formatter):
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "service": self._service,
-            "event": record.getMessage(),
+            "event": _event(record),
         }
         trace = current_trace()
         if trace is not None:
             line |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
-        line |= _free_fields(record)
-        if record.exc_info:
-            line["error"] = "".join(traceback.format_exception(*record.exc_info))
-        return redact(json.dumps(line, ensure_ascii=False, default=_printable, skipkeys=True))
+        free: dict[str, object] = {}
+        for name, value in _fields(record):
+            target = line if name in OURS and isinstance(value, str | int) else free
+            target[name] = value
+        if record.exc_info and record.exc_info[1] is not None:
+            free["error"] = error_story(record.exc_info[1])
+        head = json.dumps(line, ensure_ascii=False)
+        return f"{head[:-1]}, {_free_part(free)[1:]}" if free else head
 
 
-def redact(text: str) -> str:
-    """`text` (a JSON document) with every PEM private key and `Authorization` credential masked."""
-    if "PRIVATE KEY-----" in text:
-        text = _PRIVATE_KEY.sub("[private key]", text)
-    if any(ending in text for ending in _SCHEME_ENDINGS):
-        text = _AUTHORIZATION.sub(r"\1 [credential]", text)
-    return text
+def _event(record: logging.LogRecord) -> str:
+    name, _, _ = record.name.partition(".")
+    return redact_text(record.getMessage()) if name in _OUR_LOGGERS else outside_text(record)
 
 
-def _free_fields(record: logging.LogRecord) -> dict[str, object]:
+def _free_part(fields: Mapping[str, object]) -> str:
+    """The fields as JSON. One look at the whole, for nearly every line is clean; at each value where it is not."""
+    try:
+        text = json.dumps(fields, ensure_ascii=False)
+    except (TypeError, ValueError):  # something in them is no JSON: a secret, bytes, a set
+        return json.dumps(redact_fields(fields), ensure_ascii=False)
+    return json.dumps(redact_fields(fields), ensure_ascii=False) if suspicious(text) else text
+
+
+def _fields(record: logging.LogRecord) -> list[tuple[str, object]]:
     fields = getattr(record, "fields", None)
     if not isinstance(fields, Mapping):
-        return {}
+        return []
     # What is not there is not said: None takes a line's room and tells nothing.
-    return {str(name): value for name, value in fields.items() if value is not None and name not in _FIXED}
-
-
-def _printable(value: object) -> str:
-    # Bytes are bodies and keys here, never something to read.
-    if isinstance(value, Secret):
-        return "***"
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"[{len(value)} bytes]"
-    return str(value)
+    return [(str(name), value) for name, value in fields.items() if value is not None and name not in _FIXED]
 
 
 class _Handler(logging.Handler):
@@ -161,15 +179,49 @@ def configure_logging(service: str, level: str) -> None:
     """Send every logger's records to stderr as JSON lines. `level`: debug, info, warning or error."""
     global _RUNNING
     stop_logging()
+    guard_crashes(service)
     handler = _Handler()
     handler.setFormatter(JsonLines(service))
     writer = _Writer(handler.waiting)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.captureWarnings(True)
     writer.start()
     _RUNNING = (handler, writer)
+
+
+def guard_crashes(service: str) -> None:
+    """What Python itself would print, with an exception's text, is told as one line: type and places.
+
+    Of the main thread, of others, of finalisers; and warnings. Before `configure_logging`, too: a policy is read then.
+    """
+    lines = JsonLines(service)
+
+    def tell(event: str, error: BaseException | None, level: int = logging.CRITICAL, **fields: object) -> None:
+        caught = None if error is None else (type(error), error, error.__traceback__)
+        record = logging.LogRecord(__name__, level, __file__, 0, event, None, caught)
+        record.fields = fields
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(lines.format(record) + "\n")
+            sys.stderr.flush()
+
+    def uncaught(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            tell("crashed", error)
+
+    def uncaught_in_thread(hook: threading.ExceptHookArgs) -> None:
+        if not issubclass(hook.exc_type, SystemExit):
+            tell("thread crashed", hook.exc_value, thread=getattr(hook.thread, "name", None))
+
+    def unraisable(hook: sys.UnraisableHookArgs) -> None:
+        tell("exception in a finaliser", hook.exc_value, logging.ERROR)
+
+    def warned(_: Warning | str, kind: type[Warning], file: str, line: int, *_more: object) -> None:
+        # Its text may hold what was being read (pydantic's does).
+        tell("warning", None, logging.WARNING, kind=kind.__name__, place=f"{file}:{line}")
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = uncaught, uncaught_in_thread, unraisable
+    warnings.showwarning = warned  # type: ignore[assignment]  # it is called by position
 
 
 def dropped_lines() -> int:
@@ -186,7 +238,6 @@ def stop_logging() -> None:
     _RUNNING = None
     if handler.dropped:
         logging.getLogger(__name__).warning("log_lines_dropped", extra={"fields": {"lines": handler.dropped}})
-    logging.captureWarnings(False)
     logging.getLogger().removeHandler(handler)
     writer.stop()
     handler.close()

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
+import re
+import subprocess
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from paymesh.payments.fields.pan import Pan
 from paymesh.payments.secrets import Secret
 from paymesh.server import logs
 from paymesh.server.trace import parse_traceparent, set_trace
 
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQ\n-----END RSA PRIVATE KEY-----\n"
-LOG = logging.getLogger("test")
+LOG = logging.getLogger("paymesh.test")
 
 
 @pytest.fixture
 def restored() -> Iterator[None]:
-    """The root logger as pytest has it, afterwards."""
+    """The root logger and the interpreter's hooks as pytest has them, afterwards."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     yield
+    sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
     logs.stop_logging()
     root.handlers[:] = before
     root.setLevel(level)
@@ -83,7 +94,7 @@ def test_a_secret_never_appears(lines: Any) -> None:
     LOG.info("one", extra={"fields": {"secret": secret, "nested": [{"a": (secret,)}], "raw": secret.reveal()}})
     LOG.warning("two %s %r", secret, secret)
     try:
-        {secret: 1}["absent"]
+        {"absent": secret}["do-not-print-me"]
     except KeyError:
         LOG.exception("three")
     found = lines()
@@ -114,11 +125,132 @@ def test_a_credential_in_an_error_is_masked(lines: Any) -> None:
     assert "eyJ" not in text
 
 
+PAN, PHONE, RESIDENT, EMAIL = "6222021234567894", "13812341234", "11010519491231002X", "wang.wei@example.com"
+PLANTED = (PAN, PHONE, RESIDENT, EMAIL)
+
+
+@pytest.mark.parametrize("value", PLANTED)
+def test_personal_data_is_masked_wherever_it_stands(lines: Any, value: str) -> None:
+    logs.log(LOG, "fields", why=f"bad {value}", nested=[{"deep": (value, [f"x={value};"])}, {f"key {value}": 1}])
+    logs.log(
+        LOG, "encoded", path=f"/p?a={quote(value, safe='').replace('4', '%34')}", text=value.replace("1", "\\u0031")
+    )
+    LOG.error("event %s", value)
+    LOG.error(
+        "objects",
+        extra={"fields": {"text": Path(f"/tmp/{value}"), "set": {value}, "object": object(), "e": Exception(value)}},
+    )
+    assert len(found := lines()) == 4
+    assert value not in json.dumps(found, ensure_ascii=False)
+    assert found[3]["object"] == "[object]"
+    assert found[3]["e"] == "[Exception]"
+
+
+def test_numbers_and_types_of_ours_are_masked(lines: Any) -> None:
+    logs.log(
+        LOG, "kinds", pan=Pan.parse(PAN), number=int(PHONE), kept=20_270_101, half=0.25, on=True, secret=Secret(b"s")
+    )
+    (line,) = lines()
+    assert PHONE not in str(line["number"])
+    assert PAN not in line["pan"]
+    assert (line["kept"], line["half"], line["on"], line["secret"]) == (20_270_101, 0.25, True, "***")
+
+
+def test_what_is_ours_by_construction_is_never_masked(lines: Any) -> None:
+    ours = {
+        "request_id": PHONE,
+        "policy": PAN,
+        "place": f"/x/{PHONE}.py:3",
+        "merchant": PAN,
+        "microseconds": int(PHONE),
+    }
+    logs.log(LOG, "decision", **ours)
+    (line,) = lines()
+    assert {name: line[name] for name in ours} == ours
+
+
+def test_tokens_and_passwords_in_urls_are_masked(lines: Any) -> None:
+    logs.log(LOG, "a", url="redis://user:hunter2@cache:6379/0", token="x eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln y")
+    (line,) = lines()
+    assert (line["url"], line["token"]) == ("redis://[credential]@cache:6379/0", "x [token] y")
+
+
+def test_an_exception_is_told_by_type_and_places_never_by_its_text(lines: Any) -> None:
+    try:
+        try:
+            int("张三")
+        except ValueError as cause:
+            raise ConnectionRefusedError(111, "cvv 123") from cause
+    except OSError:
+        LOG.exception("failed")
+    (line,) = lines()
+    assert line["error"][0] == "ConnectionRefusedError [ECONNREFUSED]"
+    assert "ValueError" in line["error"]
+    assert any("test_logs.py:" in place for place in line["error"])
+    assert not {"张三", "cvv"} & set(re.findall(r"\w+", json.dumps(line, ensure_ascii=False)))
+
+
+def test_a_library_is_quoted_without_what_it_talks_about(lines: Any) -> None:
+    other = logging.getLogger("somebody.elses")
+    other.error("%s failed after %d tries with %r", "张三", 3, {"cvv": "123"})
+    other.error("Exception in callback pay('张三', cvv='123') at x.py\nmore 张三")
+    other.error("%(name)s", {"name": "张三"})
+    other.error(ValueError("张三"))
+    assert [line["event"] for line in lines()] == [
+        "[str] failed after 3 tries with [dict]",
+        "Exception in callback pay[...] at x.py",
+        "[str]",
+        "ValueError",
+    ]
+
+
+async def test_asyncio_tells_of_a_lost_exception_without_its_text(lines: Any) -> None:
+    async def lose(name: str) -> None:
+        raise ValueError(name)
+
+    task = asyncio.create_task(lose("张三"))
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+    (line,) = lines()
+    assert line["event"] == "Task exception was never retrieved"
+    assert line["error"][0] == "ValueError"
+    assert "张三" not in json.dumps(line, ensure_ascii=False)
+
+
+CRASHES = {
+    "main": "raise ValueError(value)",
+    "thread": "t = threading.Thread(target=int, args=(value,)); t.start(); t.join()",
+    "finaliser": "class F:\n    def __del__(self): raise ValueError(value)\nF()",
+    "warning": "warnings.warn(value)",
+    "group": "raise ExceptionGroup(value, [ValueError(value)])",
+}
+
+
+@pytest.mark.parametrize("code", CRASHES.values(), ids=CRASHES)
+def test_what_python_itself_prints_is_one_line_without_values(code: str) -> None:
+    start = "import threading, warnings\nfrom paymesh.server.logs import guard_crashes\nguard_crashes('tested')\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", f"{start}value = 'cvv 123 of 13812341234'\n{code}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    (line,) = (json.loads(text) for text in done.stderr.splitlines())
+    assert line["service"] == "tested"
+    assert (
+        "ValueError" in line.get("error", [""])[0]
+        or line.get("kind") == "UserWarning"
+        or "with ValueError" in str(line)
+    )
+    assert "123" not in done.stderr.replace(line["ts"], "")
+
+
 def test_what_json_cannot_write_is_still_a_line(lines: Any) -> None:
     logs.log(LOG, "odd", value={(1, 2): "skipped", "kept": {1}}, half="\ud800")
     (line,) = lines()
     assert line["half"] == "\ud800"
-    assert line["value"] == {"kept": "{1}"}
+    assert line["value"] == {"kept": [1]}
 
 
 def test_a_reader_that_stands_still_costs_lines_not_time(
