@@ -1,1 +1,1 @@
-"""ext_proc: sanitises request bodies and observes responses. Never decides who may pay."""
+"""ext_proc: sanitises requests and answers, signs changed answers, observes outcomes. Never decides who may pay."""

@@ -30,27 +30,43 @@ class Checked:
     request_id: str = ""
     channel: str = ""
     trace_parent: str = ""
+    content_type: str = ""
+    """Of the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
+    """`streamed`: this stream changes the answer, too; said in its first message only."""
+
     checked: Checked | None
     body: bytes
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHeaders:
-    """`headers` have lower-case names; pseudo headers are among them. `ends`: no body follows."""
+    """`headers` have lower-case names; pseudo headers are among them. `ends`: no body follows. `streamed`: as above."""
 
     checked: Checked | None
     headers: Mapping[str, str]
     ends: bool
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseBody:
+    """The whole body, or where answers are streamed a chunk of it. `ends`: nothing follows, trailers neither."""
+
     checked: Checked | None
     body: bytes
+    ends: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTrailers:
+    """They end a streamed body whose last chunk did not."""
+
+    checked: Checked | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +77,7 @@ class Unasked:
     phase: Phase
 
 
-Message = RequestBody | ResponseHeaders | ResponseBody | Unasked
+Message = RequestBody | ResponseHeaders | ResponseBody | ResponseTrailers | Unasked
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +99,29 @@ class AskForResponseBody:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerHeaders:
+    """Answers the headers of a streamed answer, whenever its body is ready. Names are lower case."""
+
+    set: tuple[tuple[str, str], ...] = ()
+    """Each with this value alone."""
+    removed: tuple[str, ...] = ()
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPiece:
+    """More of a streamed answer's body, of any length, independent of the chunks that came."""
+
+    body: bytes
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """Answer the caller at once; the upstream does not see the request."""
+    """Answer the caller at once: the upstream does not see the request, or the caller not the upstream's answer."""
 
     refusal: Refusal
+    outcome: Outcome | None = None
 
 
-Reply = Continue | ReplaceRequestBody | AskForResponseBody | Answer
+Reply = Continue | ReplaceRequestBody | AskForResponseBody | AnswerHeaders | AnswerPiece | Answer

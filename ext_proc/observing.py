@@ -85,7 +85,17 @@ def _why_not_read(headers: Mapping[str, str]) -> str | None:
         return "its length is not known beforehand"
     if len(length) > len(str(MAX_OBSERVED_BYTES)) or int(length) > MAX_OBSERVED_BYTES:
         return f"it is longer than {MAX_OBSERVED_BYTES} bytes"
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+    return why_unreadable(headers)
+
+
+def why_unreadable(headers: Mapping[str, str]) -> str | None:
+    """Why no outcome can be read in a body of whatever length, or None."""
+    if is_encoded(headers):
         return "it has a content-encoding"
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     return None if media_type == "application/json" else "its content-type is not application/json"
+
+
+def is_encoded(headers: Mapping[str, str]) -> bool:
+    """Whether the body is compressed, or otherwise not as it is."""
+    return headers.get("content-encoding", "identity").strip().lower() != "identity"

@@ -27,7 +27,16 @@ class Record:
             registry=registry,
         )
         self._sanitized = Counter(
-            "paymesh_ext_proc_sanitized", "Fields changed in request bodies.", ["route", "action"], registry=registry
+            "paymesh_ext_proc_sanitized",
+            "Fields changed in bodies.",
+            ["direction", "route", "action"],
+            registry=registry,
+        )
+        self._answers = Counter(
+            "paymesh_ext_proc_answers",
+            "Answers that were to be changed, by what became of them.",
+            ["route", "verdict"],
+            registry=registry,
         )
         self._errors = Counter(
             "paymesh_ext_proc_errors", "Messages that could not be processed.", ["phase"], registry=registry
@@ -38,11 +47,28 @@ class Record:
         _log("outcome", checked, ("observe", outcome.value, why), outcome=outcome.value, why=why)
 
     def sanitized(self, checked: Checked, changed: Sequence[Change]) -> None:
-        for change in changed:
-            self._sanitized.labels(checked.route, change.action.value).inc()
-        names = [str(change) for change in changed]
+        names = self._count("request", checked, changed)
         verdict, why = ("changed", ", ".join(names)) if names else ("pass", "nothing to change")
         _log("sanitized", checked, ("sanitize", verdict, why), changed=names)
+
+    def answered(self, checked: Checked, changed: Sequence[Change], *, signed: bool) -> None:
+        """An answer was read; what was to be hidden in it is, and it is signed if it is to be."""
+        names = self._count("answer", checked, changed)
+        verdict = "changed" if names else "signed" if signed else "pass"
+        self._answers.labels(checked.route, verdict).inc()
+        why = ", ".join([*names, *(["signed"] if signed else [])]) or "nothing to change"
+        _log("answered", checked, ("answer", verdict, why), changed=names, signed=signed)
+
+    def not_changed(self, checked: Checked, why: str, *, withheld: bool) -> None:
+        """An answer that was to be changed could not be: withheld, or passed as its route says."""
+        verdict = "withheld" if withheld else "passed_unread"
+        self._answers.labels(checked.route or _NONE, verdict).inc()
+        _log("answered", checked, ("answer", verdict, why), level=logging.ERROR)
+
+    def _count(self, direction: str, checked: Checked, changed: Sequence[Change]) -> list[str]:
+        for change in changed:
+            self._sanitized.labels(direction, checked.route, change.action.value).inc(change.times)
+        return [str(change) for change in changed]
 
     def not_sanitized(self, checked: Checked | None, why: str) -> None:
         """The request was answered with 503 instead of going on unsanitised."""

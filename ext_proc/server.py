@@ -10,6 +10,7 @@ import grpc
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as pb_grpc
 
+from ext_proc.answering import SYSTEM_FRESHNESS
 from ext_proc.record import Record
 from ext_proc.stream import ProcessingStream
 from ext_proc.wire import read_message, write_reply
@@ -34,13 +35,15 @@ class ExternalProcessor(pb_grpc.ExternalProcessorServicer):  # type: ignore[misc
     ) -> AsyncIterator[pb.ProcessingResponse]:
         # Returning when Envoy half-closes ends the stream cleanly. Left open, Envoy would reset it, and a server with
         # rapid-reset protection then drops the whole connection (envoy issues 30882, 38346).
-        stream = ProcessingStream(self._policy(), self._record)
+        stream = ProcessingStream(self._policy(), self._record, SYSTEM_FRESHNESS)
         try:
             async for message in messages:
                 heard = read_message(message)
                 if heard.checked is not None:
                     set_trace(parse_traceparent(heard.checked.trace_parent))
-                yield write_reply(stream.process(heard))
+                for reply in stream.process(heard):
+                    for written in write_reply(reply):
+                        yield written
         finally:
             stream.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from envoy.config.core.v3 import base_pb2
 from envoy.extensions.filters.http.ext_proc.v3 import processing_mode_pb2
@@ -11,6 +11,8 @@ from envoy.type.v3 import http_status_pb2
 
 from ext_proc.messages import (
     Answer,
+    AnswerHeaders,
+    AnswerPiece,
     AskForResponseBody,
     Checked,
     Continue,
@@ -21,10 +23,16 @@ from ext_proc.messages import (
     RequestBody,
     ResponseBody,
     ResponseHeaders,
+    ResponseTrailers,
     Unasked,
 )
 from paymesh.payments import internal_names as names
-from paymesh.payments.refusals import Refusal
+from paymesh.payments.outcome import Outcome
+
+PIECE_BYTES = 65_536
+"""Envoy's own chunks are no longer, and it wants none that are."""
+
+_MODE = processing_mode_pb2.ProcessingMode
 
 
 def read_message(message: pb.ProcessingRequest) -> Message:
@@ -33,16 +41,22 @@ def read_message(message: pb.ProcessingRequest) -> Message:
     part = message.WhichOneof("request")
     match part:
         case "request_body":
-            return RequestBody(checked, message.request_body.body)
+            return RequestBody(checked, message.request_body.body, _streamed(message))
         case "response_headers":
             headers = message.response_headers
-            return ResponseHeaders(checked, _headers(headers), headers.end_of_stream)
+            return ResponseHeaders(checked, _headers(headers), headers.end_of_stream, _streamed(message))
         case "response_body":
-            return ResponseBody(checked, message.response_body.body)
+            return ResponseBody(checked, message.response_body.body, message.response_body.end_of_stream)
+        case "response_trailers":
+            return ResponseTrailers(checked)
         case None:
             raise ValueError("a ProcessingRequest without a part")
         case _:
             return Unasked(checked, Phase(part))
+
+
+def _streamed(message: pb.ProcessingRequest) -> bool:
+    return bool(message.protocol_config.response_body_mode == _MODE.FULL_DUPLEX_STREAMED)
 
 
 def _checked(message: pb.ProcessingRequest) -> Checked | None:
@@ -60,6 +74,7 @@ def _checked(message: pb.ProcessingRequest) -> Checked | None:
         request_id=text(names.META_REQUEST_ID),
         channel=text(names.META_CHANNEL),
         trace_parent=text(names.META_TRACE_PARENT),
+        content_type=text(names.META_CONTENT_TYPE),
     )
 
 
@@ -68,47 +83,68 @@ def _headers(message: pb.HttpHeaders) -> Mapping[str, str]:
     return {header.key: header.value or header.raw_value.decode("latin-1") for header in message.headers.headers}
 
 
-def write_reply(reply: Reply) -> pb.ProcessingResponse:
-    """The reply as Envoy reads it."""
+def write_reply(reply: Reply) -> Iterator[pb.ProcessingResponse]:
+    """The reply as Envoy reads it: one message, but for long pieces of a streamed answer."""
     match reply:
         case Continue():
-            return _continue(reply)
+            response = pb.ProcessingResponse()
+            getattr(response, reply.phase.value).SetInParent()
+            yield _telling(response, reply.outcome)
         case ReplaceRequestBody():
             # No content-length here: the headers have gone already, and Envoy sends this body chunked.
             mutation = pb.BodyMutation(body=reply.body)
-            return pb.ProcessingResponse(
+            yield pb.ProcessingResponse(
                 request_body=pb.BodyResponse(response=pb.CommonResponse(body_mutation=mutation))
             )
         case AskForResponseBody():
-            mode = processing_mode_pb2.ProcessingMode
-            return pb.ProcessingResponse(
+            yield pb.ProcessingResponse(
                 response_headers=pb.HeadersResponse(response=pb.CommonResponse()),
-                mode_override=mode(response_header_mode=mode.SEND, response_body_mode=mode.BUFFERED),
+                mode_override=_MODE(response_header_mode=_MODE.SEND, response_body_mode=_MODE.BUFFERED),
             )
+        case AnswerHeaders():
+            changed = pb.CommonResponse(header_mutation=_mutation(reply.set, reply.removed))
+            yield _telling(pb.ProcessingResponse(response_headers=pb.HeadersResponse(response=changed)), reply.outcome)
+        case AnswerPiece():
+            yield from _pieces(reply.body, reply.ends)
         case Answer():
-            return pb.ProcessingResponse(immediate_response=_immediate(reply.refusal))
+            yield _immediate(reply)
 
 
-def _continue(reply: Continue) -> pb.ProcessingResponse:
-    response = pb.ProcessingResponse()
-    getattr(response, reply.phase.value).SetInParent()
-    if reply.outcome is not None:
+def _telling(
+    response: pb.ProcessingResponse, outcome: Outcome | None, *, worded: bool = False
+) -> pb.ProcessingResponse:
+    told = {} if outcome is None else {names.META_OUTCOME: outcome.value}
+    told |= {names.META_WORDED: names.WORDED} if worded else {}
+    if told:
         # Top-level keys are metadata namespaces; Envoy takes those that receiving_namespaces allows.
-        response.dynamic_metadata.update({names.OUTCOME_NAMESPACE: {names.META_OUTCOME: reply.outcome.value}})
+        response.dynamic_metadata.update({names.OUTCOME_NAMESPACE: told})
     return response
 
 
-def _immediate(refusal: Refusal) -> pb.ImmediateResponse:
-    headers = [
+def _pieces(body: bytes, ends: bool) -> Iterator[pb.ProcessingResponse]:
+    for start in range(0, max(len(body), 1), PIECE_BYTES):
+        last = start + PIECE_BYTES >= len(body)
+        piece = pb.StreamedBodyResponse(body=body[start : start + PIECE_BYTES], end_of_stream=ends and last)
+        mutation = pb.BodyMutation(streamed_response=piece)
+        yield pb.ProcessingResponse(response_body=pb.BodyResponse(response=pb.CommonResponse(body_mutation=mutation)))
+
+
+def _mutation(headers: Iterable[tuple[str, str]], removed: Iterable[str] = ()) -> pb.HeaderMutation:
+    found = [
         base_pb2.HeaderValueOption(
             header=base_pb2.HeaderValue(key=name, raw_value=value.encode("latin-1", "replace")),
             append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
         )
-        for name, value in refusal.headers
+        for name, value in headers
     ]
-    return pb.ImmediateResponse(
-        status=http_status_pb2.HttpStatus(code=refusal.status),
-        headers=pb.HeaderMutation(set_headers=headers),
-        body=refusal.body,
-        details="paymesh_ext_proc_unavailable",
+    return pb.HeaderMutation(set_headers=found, remove_headers=removed)
+
+
+def _immediate(reply: Answer) -> pb.ProcessingResponse:
+    answer = pb.ImmediateResponse(
+        status=http_status_pb2.HttpStatus(code=reply.refusal.status),
+        headers=_mutation(reply.refusal.headers),
+        body=reply.refusal.body,
+        details="paymesh_ext_proc_answered",
     )
+    return _telling(pb.ProcessingResponse(immediate_response=answer), reply.outcome, worded=True)

@@ -1,13 +1,14 @@
-"""Owns the three ext_proc filters: sanitising requests, sanitising (and signing) answers, and observing answers.
+"""Owns the three ext_proc filters: sanitising requests, changing answers (both ways of an exchange), and observing.
 
 Three, because they fail in three ways, and how it fails is a filter's: a request that cannot be sanitised was not
-processed (503); an answer that cannot be sanitised must not pass, and its payment may well be made (500, which
-`local_replies` words as "unknown"); and an answer that is only watched always passes (DESIGN 5.6). An answer goes
-through one of the latter two: the sanitiser observes as well.
+processed (503); where answers are changed, one that cannot be must not pass, and its payment may well be made (500,
+which `local_replies` words as "unknown"); and an answer that is only watched always passes (DESIGN 5.6). Where answers
+are changed that filter does all: one stream sanitises the request, changes the answer and tells the outcome.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Iterable
 
@@ -51,7 +52,7 @@ _SANITIZE_MODE = ext_proc.ProcessingMode(
 )
 _ANSWER_MODE = ext_proc.ProcessingMode(
     request_header_mode=_HEADERS.SKIP,
-    request_body_mode=_BODY.NONE,
+    request_body_mode=_BODY.NONE,  # or as above, by route
     # Chunks are shown as they come, and nothing goes on before ext_proc has answered: an answer may have any length,
     # known or not. BUFFERED would make a 500 of one that is longer than a buffer. This mode demands the trailers.
     response_header_mode=_HEADERS.SEND,
@@ -92,6 +93,7 @@ def http_filters() -> list[hcm.HttpFilter]:
         # Not 503, which says that nothing was processed: the upstream has answered already.
         status_on_error=envoy_type.HttpStatus(code=envoy_type.StatusCode.InternalServerError),
         processing_mode=_ANSWER_MODE,
+        message_timeout=SANITIZE_TIMEOUT,  # of a request's body
         metadata_options=_TOLD,
     )
     observe = ext_proc.ExternalProcessor(
@@ -115,16 +117,23 @@ def http_filters() -> list[hcm.HttpFilter]:
 def per_route(route: Route) -> dict[str, Any]:
     """Switches on what the route needs."""
     config: dict[str, Any] = {}
+    if changes_answer(route):
+        return {ANSWER_FILTER: _on(_change_answers(route))}
     if route.sanitize_request:
         config[SANITIZE_FILTER] = _on(ext_proc.ExtProcOverrides(processing_mode=_SANITIZE_MODE))
-    if changes_answer(route):
-        # Envoy's message timeout does not run in this mode; the stream's own ends what a frozen ext_proc would hang.
-        timeout = datetime.timedelta(milliseconds=route.timeout_ms) + ANSWER_GRACE
-        service = core.GrpcService(envoy_grpc=_ENVOY_GRPC, timeout=timeout)
-        config[ANSWER_FILTER] = _on(ext_proc.ExtProcOverrides(processing_mode=_ANSWER_MODE, grpc_service=service))
-    elif route.observe_response:
+    if route.observe_response:
         config[OBSERVE_FILTER] = _on(ext_proc.ExtProcOverrides(processing_mode=_OBSERVE_MODE))
     return config
+
+
+def _change_answers(route: Route) -> ext_proc.ExtProcOverrides:
+    # Envoy's message timeout does not run in this mode; the stream's own ends what a frozen ext_proc would hang.
+    timeout = datetime.timedelta(milliseconds=route.timeout_ms) + ANSWER_GRACE
+    body = _BODY.BUFFERED if route.sanitize_request else _BODY.NONE
+    return ext_proc.ExtProcOverrides(
+        processing_mode=dataclasses.replace(_ANSWER_MODE, request_body_mode=body),
+        grpc_service=core.GrpcService(envoy_grpc=_ENVOY_GRPC, timeout=timeout),
+    )
 
 
 def needed(route: Route) -> set[str]:
