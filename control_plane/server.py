@@ -24,6 +24,7 @@ from control_plane.xds.server import AggregatedDiscovery
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.policy.source import PolicySource
 from paymesh.server.binding import bind, new_server
+from paymesh.server.logs import guard_crashes
 from paymesh.server.policy_service import EXIT_UNUSABLE, add_policy_argument, watching
 from paymesh.server.service import ServiceRuntime, add_server_arguments, run_service, server_options
 from paymesh.server.startup import StartupError, host_and_port
@@ -86,6 +87,7 @@ async def _follow(gateway: Gateway, metrics: Metrics) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM. Exit code 2: a bad policy, a taken port, or weights that the policy contradicts."""
     args = _parser().parse_args(arguments)
+    guard_crashes("control_plane")
     with contextlib.ExitStack() as stack:
         try:
             settings = GatewaySettings(

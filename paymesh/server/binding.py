@@ -11,6 +11,7 @@ import stat
 
 import grpc
 
+from paymesh.server.handler_errors import without_error_texts
 from paymesh.server.startup import StartupError, host_and_port
 from paymesh.server.tls import TlsOptions, server_credentials
 
@@ -32,7 +33,7 @@ _OPTIONS = (
 
 def new_server() -> grpc.aio.Server:
     """A server with the options that every service of ours needs, bound to nothing yet."""
-    return grpc.aio.server(options=_OPTIONS)
+    return without_error_texts(grpc.aio.server(options=_OPTIONS))
 
 
 def bind(server: grpc.aio.Server, listen: str, tls: TlsOptions | None) -> str:

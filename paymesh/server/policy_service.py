@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.policy.source import OnReload, PolicySource
+from paymesh.server.logs import guard_crashes
 from paymesh.server.service import ServiceRuntime, add_server_arguments, run_service, server_options
 
 EXIT_UNUSABLE = 2
@@ -59,6 +60,7 @@ def run_policy_service(
     add_server_arguments(parser, default_listen=default_listen)
     add_arguments(parser)
     args = parser.parse_args(arguments)
+    guard_crashes(name)
     try:
         source = PolicySource(args.policy, os.environ)
     except PolicyErrors as errors:
