@@ -33,6 +33,26 @@ def test_a_secret_in_the_policy_is_not_repeated_in_the_error() -> None:
     assert "does not belong" not in str(caught.value)
 
 
+VALUE = "S3CR3Tvalue99"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        VALUE, f'"{VALUE}"', f"*{VALUE}", f"&{VALUE} x", f"!{VALUE} x", f"%{VALUE}", f"@{VALUE}", f"[{VALUE}]",
+        f"{{{VALUE}: 1}}", f"{{{VALUE}}}", f"{{env: {VALUE}-x}}", f'"{VALUE}', f"{VALUE}: {VALUE}", f"|{VALUE}",
+        f"{{<<: {VALUE}}}", f"{{? [{VALUE}] : 1}}", f'"\\{VALUE}"', "1234567.8912", "{env: 12345678912}",
+    ],
+)  # fmt: skip
+def test_a_secret_in_clear_is_not_repeated_however_it_is_written(written: str, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    credential = f"- {{scheme: hmac, key_id: k, secret: {written}}}"
+    file.write_text(f"merchants:\n  - id: shop\n    credentials:\n      {credential}\nroutes: []\n")
+    with pytest.raises(PolicyErrors) as caught:
+        load_policy([file], {})
+    assert not any(value in str(caught.value) for value in (VALUE, "1234567.8912", "12345678912"))
+
+
 def test_nothing_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PolicyErrors, match="no policy file"):
         load_policy([tmp_path], {})

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from paymesh.cli.samples.simulators import SIMULATORS
 from paymesh.cli.samples.trade import build_trade
+from paymesh.server.logs import configure_logging, stop_logging
 from paymesh.server.startup import host_and_port
 
 
@@ -29,8 +30,12 @@ def main() -> None:
     else:
         app = SIMULATORS[args.kind](args.keys)
     host, port = host_and_port(args.listen)
-    # No access log: its lines would carry query strings.
-    web.run_app(app, host=host, port=port, print=None, access_log=None, shutdown_timeout=3)
+    configure_logging(args.kind, "info")
+    try:
+        # No access log: its lines would carry query strings.
+        web.run_app(app, host=host, port=port, print=None, access_log=None, shutdown_timeout=3)
+    finally:
+        stop_logging()
 
 
 if __name__ == "__main__":

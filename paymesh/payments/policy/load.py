@@ -65,6 +65,8 @@ def _inside(loc: Sequence[int | str], outer: Sequence[int | str]) -> bool:
     return len(loc) > len(outer) and tuple(loc[: len(outer)]) == tuple(outer)
 
 
+_KEY = re.compile(r"[a-z_]{1,32}", re.ASCII)
+"""What an unknown key looks like that is a slip. Another may be a secret: {s3cret} is a mapping in YAML."""
 _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 _MESSAGES = {
     "missing": "is required",
@@ -86,6 +88,8 @@ def _problem(tree: SourceTree, item: ErrorDetails) -> PolicyProblem:
     shown: list[int | str] = []
     for index, part in enumerate(item["loc"]):
         last = index == len(item["loc"]) - 1
+        if last and kind == "extra_forbidden" and not _KEY.fullmatch(str(part)):
+            continue
         if (*shown, part) in tree.locations or (last and kind in ("missing", "extra_forbidden")):
             shown.append(part)
     message = _ENUM_MEMBER.sub(r"\1", item["msg"].removeprefix("Value error, "))

@@ -49,7 +49,8 @@ class PolicySource:
             try:
                 await self.poll(on_reload)
             except Exception as error:  # whatever went wrong this time, the next change must still be seen
-                _LOG.error("policy not reloaded", extra={"fields": {"error": f"{type(error).__name__}: {error}"}})
+                # By type and place: its text may hold what was being read.
+                _LOG.error("policy not reloaded", exc_info=error)
 
     async def poll(self, on_reload: OnReload | None = None) -> bool:
         """Look once; True if a new policy came into force."""

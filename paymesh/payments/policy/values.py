@@ -143,7 +143,7 @@ Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 class Document(BaseModel):
     # Integers and booleans below are strict: "5" is not 5, so that a typing slip is an error and not a guess.
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SecretReference(Document):

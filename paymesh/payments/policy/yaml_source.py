@@ -152,7 +152,7 @@ class _FileReader:
         if node.tag == "tag:yaml.org,2002:null":
             return None
         if node.tag == "tag:yaml.org,2002:float":
-            self._problem(node, path, f"{text}: binary floats are not used here; quote a decimal number")
+            self._problem(node, path, "binary floats are not used here; quote a decimal number")
             return None
         return text
 
