@@ -400,9 +400,9 @@ _LOCAL = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 }
 """What people have before the @, accented letters included. What else RFC 5321 allows would take in what surrounds."""
 _MAX_LOCAL = 256
-_DOMAIN = re.compile(
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:xn--[A-Za-z0-9-]{2,58}|[A-Za-z]{2,24})", re.ASCII
-)
+_DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:xn--[A-Za-z0-9-]{2,58}|[A-Za-z]{2,24})"
+# In a@b.cn@c.cn one address ends where the next has begun: they are one find.
+_DOMAINS = re.compile(f"{_DOMAIN}(?:@{_DOMAIN})*", re.ASCII)
 _MASKED_NUMBER = re.compile(r"[0-9A-Za-z]{1,4}", re.ASCII)
 
 
@@ -428,7 +428,7 @@ def _emails(text: str) -> Iterator[tuple[int, int]]:
         while start > floor and text[start - 1] in _LOCAL:
             start -= 1
         start = _skip_dots(text, start)
-        domain = _DOMAIN.match(text, at + 1) if start < at else None
+        domain = _DOMAINS.match(text, at + 1) if start < at else None
         if domain is not None and not _is_masked(text, start, at):
             end = domain.end()
             yield start, end

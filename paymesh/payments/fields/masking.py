@@ -16,14 +16,13 @@ from paymesh.payments.policy.field_rules import MaskKind
 FULL_MASK = "***"
 _MAX_LENGTH = 96
 """The digits of the longest number with separators between them all; what is longer is not looked at."""
-_MAX_EMAIL = 320
 # Stars are taken where digits will be hidden, so that masking twice is masking once.
 _PHONE = re.compile(r"(?:\(?(?:\+|00)?86\)?)?(1[3-9]\d)[\d*]{4}(\d{4})", re.ASCII)
 _RESIDENT_ID = re.compile(r"(\d{6})[\d*]{8}(\d{3}[\dXx])", re.ASCII)
 _PAN = re.compile(r"(\d{6})([\d*]{2,9})(\d{4})", re.ASCII)
 _ORDER_NO = re.compile(r"([\x21-\x7e]{4})([\x21-\x7e]{4,56})([\x21-\x7e]{4})", re.ASCII)
 _BANK_ACCOUNT = re.compile(r"([0-9A-Za-z*]{4,30})([0-9A-Za-z]{4})", re.ASCII)
-_EMAIL = re.compile(r"([^@\s]*)@([^@\s*]+\.[^@\s*]+)")
+_SPACE = re.compile(r"\s")
 _MASKED_LOCAL = re.compile(r"[^*]?\*\*\*")
 _MAX_DOMAIN_DIGITS = 7
 _HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -56,15 +55,19 @@ def mask_bank_account(value: str) -> str:
 def mask_email(value: str) -> str:
     """First character and domain, a***@example.com; ***@example.com where there is only one character.
 
-    A domain with more than seven digits may be a number, and is masked, too.
+    A domain with more than seven digits may be a number: only its last label is shown.
     """
-    match = _EMAIL.fullmatch(plain(value)) if len(value) <= _MAX_EMAIL else None
-    if match is None or sum(character.isdigit() for character in match[2]) > _MAX_DOMAIN_DIGITS:
+    local, at, domain = plain(value).rpartition("@")
+    if not at or _SPACE.search(value):
         return FULL_MASK
-    local = match[1]
+    name, dot, last_label = domain.rpartition(".")
+    if not name or not last_label or "*" in last_label or _digits(last_label) > _MAX_DOMAIN_DIGITS:
+        return FULL_MASK
     if not _MASKED_LOCAL.fullmatch(local):
         local = (local[0] if len(local) > 1 and local[0] != "*" else "") + FULL_MASK
-    return f"{local}@{match[2]}"
+    if _digits(name) > _MAX_DOMAIN_DIGITS or "*" in name:
+        name = FULL_MASK
+    return f"{local}@{name}{dot}{last_label}"
 
 
 def mask_name(value: str) -> str:
@@ -94,6 +97,10 @@ def mask(kind: MaskKind, value: str) -> str:
 def _number(value: str) -> str:
     # NFKC makes circled and mathematical digits plain ones; it can also make a text longer, so long ones are not read.
     return compact(unicodedata.normalize("NFKC", value)) if len(value) <= _MAX_LENGTH else ""
+
+
+def _digits(text: str) -> int:
+    return sum(character.isdecimal() for character in text)
 
 
 _MASKS: Mapping[MaskKind, Callable[[str], str]] = {
