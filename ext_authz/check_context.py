@@ -8,6 +8,7 @@ from typing import Protocol
 from paymesh.payments.credentials.claim import Authenticated
 from paymesh.payments.denial import Denial
 from paymesh.payments.fields.facts import OrderFacts
+from paymesh.payments.fields.sanitize_head import NO_CHANGES, Head
 from paymesh.payments.policy.compiled import Channel, Policy, Route
 from paymesh.payments.request import Request
 from paymesh.payments.users.user import User
@@ -37,6 +38,8 @@ class CheckContext:
     """Under which names this attempt stands in the order store; whoever sees its end closes them."""
     order_matched: bool = False
     """A notification's order was found here, and agrees."""
+    head: Head = NO_CHANGES
+    """What Envoy is to change in path, query and headers before the service sees them."""
     why: str = ""
     """What the last step has to say for itself; names and counts, never values."""
 

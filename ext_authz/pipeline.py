@@ -10,6 +10,7 @@ from ext_authz.check_context import CheckContext, Decision, Step, StepRecord
 from ext_authz.steps.channel import ChannelStep
 from ext_authz.steps.credential import CredentialStep
 from ext_authz.steps.fields import FieldsStep
+from ext_authz.steps.head import HeadStep
 from ext_authz.steps.limits import LimitsStep
 from ext_authz.steps.order import OrderStep
 from ext_authz.steps.permission import PermissionStep
@@ -65,6 +66,7 @@ def build_pipeline(stores: Stores) -> tuple[Step, ...]:
         UserStep(stores.users),  # may ask another service: only for callers inside their limits
         FieldsStep(),  # after the limits: parsing is the dearest work left
         ChannelStep(),  # needs the fields
+        HeadStep(),  # only what passes is worth changing; may still refuse a query that cannot be read
         OrderStep(stores.orders),  # last: it records an attempt, and nothing may refuse it after that
     )
 

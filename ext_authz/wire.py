@@ -9,9 +9,10 @@ from envoy.service.auth.v3 import attribute_context_pb2, external_auth_pb2
 from envoy.type.v3 import http_status_pb2
 from google.rpc import code_pb2, status_pb2
 
-from ext_authz.check_context import Decision
+from ext_authz.check_context import CheckContext, Decision
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Denial
+from paymesh.payments.fields.sanitize_head import Head
 from paymesh.payments.policy.compiled import Route, Service
 from paymesh.payments.refusals import Addressee, Refusal, known_method, protocol_of, write_refusal
 from paymesh.payments.request import Peer, Request
@@ -62,6 +63,7 @@ def write_response(decision: Decision, trace_parent: str | None) -> external_aut
     if decision.denial is None:
         response.status.CopyFrom(status_pb2.Status(code=code_pb2.OK))
         response.ok_response.headers.extend(_header(*pair) for pair in upstream_headers(decision))
+        _change_head(response.ok_response, decision.context.head)
         return response
     refusal = refuse(decision, decision.denial)
     response.status.CopyFrom(status_pb2.Status(code=code_pb2.PERMISSION_DENIED))
@@ -70,6 +72,13 @@ def write_response(decision: Decision, trace_parent: str | None) -> external_aut
     denied.headers.extend(_header(*pair) for pair in refusal.headers)
     denied.body = refusal.body.decode()
     return response
+
+
+def _change_head(response: external_auth_pb2.OkHttpResponse, head: Head) -> None:
+    if head.target is not None:
+        response.headers.append(_header(":path", head.target))
+    response.headers.extend(_header(*pair) for pair in head.headers)
+    response.headers_to_remove.extend(head.removed)
 
 
 def refuse(decision: Decision, denial: Denial) -> Refusal:
@@ -131,8 +140,15 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_REASON: None if decision.denial is None else str(decision.denial.reason),
         names.META_ORDER_KEYS: "\n".join(context.order_keys) or None,
         names.META_TRACE_PARENT: trace_parent,
+        names.META_CONTENT_TYPE: _content_type(context) if decision.denial is None else None,
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _content_type(context: CheckContext) -> str | None:
+    """For ext_proc, which sees the body without its headers. Only where it has something to do there."""
+    sanitized = context.route is not None and context.route.sanitize_request
+    return next(iter(context.request.headers.get("content-type", ())), None) if sanitized else None
 
 
 def _header(name: str, value: str) -> base_pb2.HeaderValueOption:

@@ -19,6 +19,9 @@ from ext_authz.check_context import CheckContext, Decision
 from ext_authz.pipeline import build_pipeline, decide, in_process_stores
 from ext_authz.wire import refuse
 from paymesh.cli.http_file import NotAnHttpRequest, read_http_file
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.fields.sanitize import sanitize_body
+from paymesh.payments.policy.compiled import Route
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.policy.problems import PolicyErrors
 
@@ -116,6 +119,18 @@ def _explain_file(file: Path, policy_paths: Iterable[Path], at: int | None) -> i
     return 0
 
 
+def _sanitized(context: CheckContext, route: Route) -> tuple[str, str]:
+    """What ext_proc would do to the body."""
+    request = context.request
+    try:
+        found = sanitize_body(
+            request.body, request.header("content-type"), route.request_reading, route.sanitize_request, context.now_s
+        )
+    except BodyError as error:
+        return "unavailable", str(error)
+    return ("changed", ", ".join(map(str, found.changed))) if found.changed else ("pass", "nothing to change")
+
+
 def _print_offline(file: Path, decision: Decision) -> None:
     print(f"{file}: {decision.context.request.method} {decision.context.request.path}")
     for record in decision.steps:
@@ -123,6 +138,8 @@ def _print_offline(file: Path, decision: Decision) -> None:
     if decision.denial is None:
         route, caller = decision.context.route, decision.context.caller
         assert route is not None
+        if route.sanitize_request:
+            print("  " + _line("sanitize", *_sanitized(decision.context, route)))
         print("  " + _line("=", "allow", f"as {caller.merchant.id}" if caller else "as nobody in particular"))
         return
     refusal = refuse(decision, decision.denial)

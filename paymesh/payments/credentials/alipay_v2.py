@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from paymesh.payments.bodies.errors import BodyError, body_denial
 from paymesh.payments.bodies.json_body import parse_json
-from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.china_time import china_seconds
 from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
@@ -103,7 +102,7 @@ class AlipayV2:
             return Denial(Reason.CONTENT_UNSUPPORTED, "biz_content is encrypted (encrypt_type)")
         document: dict[str, object] = dict(values)
         if "biz_content" in values:
-            limits = BodyLimits(max_bytes=asked.route.max_body_bytes)
+            limits = asked.route.request_reading.limits
             try:
                 document["biz_content"] = parse_json(values["biz_content"].encode(), limits, object_only=True).value
             except BodyError as error:

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from paymesh.payments.bodies.errors import BodyError, body_denial
 from paymesh.payments.bodies.json_body import parse_json
-from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.bodies.multipart import MultipartError, boundary_of, single_part
 from paymesh.payments.credentials.claim import (
     MAX_CREDENTIAL_CHARS,
@@ -97,7 +96,7 @@ class AlipayV3:
             return caller
         assert isinstance(claim.content, bytes)
         try:
-            limits = BodyLimits(max_bytes=asked.route.max_body_bytes)
+            limits = asked.route.request_reading.limits
             document = parse_json(claim.content, limits, object_only=True).value
         except BodyError as error:
             return body_denial(error, f"part {_SIGNED_PART}")

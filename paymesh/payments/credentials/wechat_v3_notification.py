@@ -75,7 +75,7 @@ class WechatV3Notification:
         notifications = asked.route.notifications
         assert notifications is not None  # a notify route without them is refused at load
         assert notifications.apiv3_key is not None
-        read = decrypt_resource(asked.request.body, notifications.apiv3_key, asked.route.max_body_bytes)
+        read = decrypt_resource(asked.request.body, notifications.apiv3_key, asked.route.request_reading.limits)
         if isinstance(read, str):
             return invalid(read)
         notification_id, notice = read
@@ -88,12 +88,13 @@ class WechatV3Notification:
         return notified(claim, key, merchant, asked, proves=proves, document=notice, notification_id=notification_id)
 
 
-def decrypt_resource(body: bytes, apiv3_key: Secret, max_bytes: int) -> tuple[str | None, Mapping[str, object]] | str:
+def decrypt_resource(
+    body: bytes, apiv3_key: Secret, limits: BodyLimits
+) -> tuple[str | None, Mapping[str, object]] | str:
     """The notification's `id` and its decrypted `resource` as JSON, or what is wrong with it (never its content).
 
     The id is the same each time that the provider repeats a notification; the nonce is not. None: it has none.
     """
-    limits = BodyLimits(max_bytes=max_bytes)
     try:
         document = parse_json(body, limits).value
         resource = document.get("resource") if isinstance(document, dict) else None

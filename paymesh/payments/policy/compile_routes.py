@@ -82,7 +82,6 @@ def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, f
         open_order=document.open_order,
         observe_response=observed,
         timeout_ms=document.timeout,
-        max_body_bytes=document.max_body_bytes,
         scopes=frozenset(document.scopes),
         users=document.users,
         idempotency_key=document.idempotency_key,

@@ -217,7 +217,6 @@ class Route:
     sanitize_request: tuple[SanitizeRule, ...]
     observe_response: bool
     timeout_ms: int
-    max_body_bytes: int
     notifications: Notifications | None = None
     """Of a notify route."""
     scopes: frozenset[str] = frozenset()
@@ -248,6 +247,11 @@ class Route:
     @property
     def is_pay(self) -> bool:
         return self.operation is Operation.PAY
+
+    @property
+    def max_body_bytes(self) -> int:
+        """A larger body of a request is answered 413."""
+        return self.request_reading.limits.max_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,9 @@ def _entry(variants: Sequence[c.Route]) -> c.Route:
         open_order=False,
         observe_response=any(variant.observe_response for variant in variants),
         timeout_ms=max(variant.timeout_ms for variant in variants),
-        max_body_bytes=max(variant.max_body_bytes for variant in variants),
+        request_reading=max(
+            (variant.request_reading for variant in variants), key=lambda reading: reading.limits.max_bytes
+        ),
         scopes=frozenset(),
         users=(),
         idempotency_key=c.IdempotencyKey.OPTIONAL,

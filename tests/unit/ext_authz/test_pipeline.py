@@ -14,6 +14,7 @@ from ext_authz.pipeline import build_pipeline, decide, in_process_stores
 from ext_authz.wire import upstream_headers, write_response
 from paymesh.cli.demo.signing import HmacMerchant, WechatMerchant, WechatPlatform
 from paymesh.payments import internal_names as names
+from paymesh.payments.bodies.limits import BodyLimits, Reading
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
@@ -82,6 +83,7 @@ async def test_a_card_payment_passes_every_step(gate: Gate) -> None:
         "user",
         "fields",
         "channel",
+        "head",
         "order",
     ]
     headers = dict(upstream_headers(decision))
@@ -230,7 +232,7 @@ async def test_a_body_is_read_up_to_its_routes_limit_and_no_further(policy: Poli
     document = {**CARD, "memo": "m" * 1_500_000}
     route = policy.routes_by_name["payments"]
     for limit, expected in [(2_000_000, None), (1_000_000, Reason.BODY_TOO_LARGE)]:
-        limited = replace(route, max_body_bytes=limit)
+        limited = replace(route, request_reading=Reading(limits=BodyLimits(max_bytes=limit)))
         routes = tuple(limited if one is route else one for one in policy.routes)
         named = {**policy.routes_by_name, route.name: limited}
         gate = Gate(replace(policy, routes=routes, routes_by_name=named), demo_keys)

@@ -40,7 +40,6 @@ def route(
         sanitize_request=sanitize,
         observe_response=observe,
         timeout_ms=1000,
-        max_body_bytes=65536,
     )
 
 

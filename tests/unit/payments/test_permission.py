@@ -34,7 +34,6 @@ def route(operation: Operation = Operation.PAY, scopes: frozenset[str] = frozens
         sanitize_request=(),
         observe_response=False,
         timeout_ms=1000,
-        max_body_bytes=1000,
         scopes=scopes,
     )
 

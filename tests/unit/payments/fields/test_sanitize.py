@@ -54,7 +54,7 @@ PHONE = masked("payer", "phone", kind=MaskKind.PHONE)
     [
         ('{"payer": {"phone":"13812341234"}, "n":1.0}', (PHONE,), '{"payer": {"phone":"138****1234"}, "n":1.0}'),
         ('{"payer":{"phone":13812341234}}', (PHONE,), '{"payer":{"phone":"138****1234"}}'),
-        ('{"payer":{"phone":1.3812341234E10}}', (PHONE,), '{"payer":{"phone":"***"}}'),
+        ('{"payer":{"phone":1.3812341234E10}}', (PHONE,), '{"payer":{"phone":"138****1234"}}'),
         ('{"payer":{"phone":true}}', (PHONE,), '{"payer":{"phone":"***"}}'),
         ('{"payer":{"phone":["13812341234"]}}', (PHONE,), '{"payer":{"phone":"***"}}'),
         ('{"payer":{"phone":{"x":1}}}', (hashed("payer", "phone"),), '{"payer":{"phone":"***"}}'),
