@@ -1,9 +1,10 @@
-"""Owns the scenarios that show what the upstream really received of the personal data a merchant sent."""
+"""Owns the scenarios that show what the other side really received of personal data that was sent."""
 
 from __future__ import annotations
 
 import re
 
+from paymesh.cli.demo.masked_answers import MASKED_ANSWERS
 from paymesh.cli.demo.payments import payment
 from paymesh.cli.demo.scenario import Act, Scenario
 from paymesh.cli.demo.world import World
@@ -20,7 +21,7 @@ def _received(*path: str, **sent: object) -> Act:
             return f"{answer.status}, and the service received {value}"
         for name in path:
             value = value.get(name, "nothing") if isinstance(value, dict) else "nothing"
-        return re.sub(r"[0-9a-f]{64}", "<64 hex digits>", str(value))
+        return re.sub(r"[0-9a-f]{64}:[0-9a-f]{16}", "<80 hex digits>", str(value))
 
     return act
 
@@ -47,7 +48,8 @@ SANITIZING = (
     ),
     Scenario(
         "email, hashed with a key",
-        "hk:k1:<64 hex digits>",
+        "hk:k1:<80 hex digits>",
         _received("payer", "email", payer={"email": "li@example.com"}),
     ),
+    *MASKED_ANSWERS,
 )
