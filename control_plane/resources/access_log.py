@@ -22,7 +22,7 @@ FIELDS = {
     "ts": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "event": "access",
     "request_id": "%REQ(X-REQUEST-ID)%",
-    "method": "%REQ(:METHOD)%",
+    "method": "%REQ(:METHOD):7%",
     "route": "%ROUTE_NAME%",
     "response_code": "%RESPONSE_CODE%",
     "response_flags": "%RESPONSE_FLAGS%",

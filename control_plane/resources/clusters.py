@@ -11,6 +11,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from control_plane.resources.addresses import over_ads, single_endpoint
 from control_plane.resources.names import EXT_AUTHZ_CLUSTER, EXT_PROC_CLUSTER, version_cluster
+from control_plane.resources.tracing import tracing_cluster
 from control_plane.settings import GatewaySettings
 from paymesh.payments.policy.compiled import Policy, Service, ServiceVersion
 
@@ -34,6 +35,7 @@ def build_clusters(policy: Policy, settings: GatewaySettings) -> dict[str, bytes
     built = [_version(service, version) for service in policy.services.values() for version in service.versions]
     built.append(_grpc(EXT_AUTHZ_CLUSTER, settings.ext_authz))
     built.append(_grpc(EXT_PROC_CLUSTER, settings.ext_proc))
+    built += [item for item in (tracing_cluster(policy.tracing),) if item is not None]
     return {item.name: bytes(item) for item in built}
 
 

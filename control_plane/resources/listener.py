@@ -17,6 +17,7 @@ from control_plane.resources.downstream_tls import downstream_tls
 from control_plane.resources.early_headers import early_header_mutation
 from control_plane.resources.local_replies import local_replies
 from control_plane.resources.names import LISTENER, ROUTE_CONFIGURATION
+from control_plane.resources.tracing import REMOVED_HEADERS, tracing
 from control_plane.settings import GatewaySettings
 from paymesh.payments.policy.compiled import Policy
 
@@ -48,7 +49,7 @@ def _manager(policy: Policy, settings: GatewaySettings) -> hcm.HttpConnectionMan
         stat_prefix="paymesh",
         codec_type=hcm.HttpConnectionManagerCodecType.AUTO,
         rds=hcm.Rds(config_source=over_ads(), route_config_name=ROUTE_CONFIGURATION),
-        early_header_mutation_extensions=[early_header_mutation()],
+        early_header_mutation_extensions=[early_header_mutation(REMOVED_HEADERS if policy.tracing else ())],
         forward_client_cert_details=hcm.HttpConnectionManagerForwardClientCertDetails.SANITIZE,
         use_remote_address=True,
         generate_request_id=True,
@@ -67,6 +68,7 @@ def _manager(policy: Policy, settings: GatewaySettings) -> hcm.HttpConnectionMan
         stream_idle_timeout=datetime.timedelta(milliseconds=longest_ms + 30_000),
         server_name="paymesh",
         access_log=[access_log(settings.access_log), attempts_log()],
+        tracing=tracing(policy.tracing),
         local_reply_config=local_replies(policy),
         http_filters=[
             ext_authz_filter.http_filter(policy),  # decides, before anything is changed or sent

@@ -6,6 +6,7 @@ LISTENER = "paymesh"
 ROUTE_CONFIGURATION = "paymesh"
 EXT_AUTHZ_CLUSTER = "paymesh_ext_authz"
 EXT_PROC_CLUSTER = "paymesh_ext_proc"
+TRACING_CLUSTER = "paymesh_tracing"
 
 _PREFIX = "type.googleapis.com/envoy.config."
 CLUSTER_TYPE = f"{_PREFIX}cluster.v3.Cluster"

@@ -12,6 +12,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.config.trace.v3 import opentelemetry_pb2, zipkin_pb2  # noqa: F401
 
 # Imported only so that what is packed into an Any can be printed.
 from envoy.extensions.access_loggers.file.v3 import file_pb2  # noqa: F401

@@ -21,6 +21,7 @@ from paymesh.payments.policy.compile_users import check_route_users, compile_use
 from paymesh.payments.policy.credential_documents import AlipayCredentialDocument
 from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.merchant_table_document import compile_merchant_table
+from paymesh.payments.policy.observability_document import compile_tracing
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
 from paymesh.payments.policy.references import References
 from paymesh.payments.policy.variants import with_entries
@@ -88,6 +89,7 @@ class Compiler:
             signers=signers,
             field_keys=rings,
             merchant_table=self._merchant_table(limits, routes, notifications),
+            tracing=compile_tracing(self._document.observability, self._findings),
             routes_by_name={**routes, **{route.name: route for route in ordered}},
         )
 

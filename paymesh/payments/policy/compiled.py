@@ -281,6 +281,23 @@ class Service:
         return self.name
 
 
+class TracingProtocol(enum.StrEnum):
+    OPENTELEMETRY = "opentelemetry"
+    """OTLP over gRPC."""
+    ZIPKIN = "zipkin"
+    """JSON, version 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Where Envoy sends spans. `address`: IP address or host name; `sampling`: of TOTAL_WEIGHT requests."""
+
+    protocol: TracingProtocol
+    address: str
+    port: int
+    sampling: int
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Everything a request is decided by. `version` is the hash of the documents and of every file they refer to."""
@@ -307,3 +324,4 @@ class Policy:
     field_keys: Mapping[str, KeyRing] = field(default_factory=dict)
     merchant_table: MerchantTable | None = None
     """Where merchants are that no document has."""
+    tracing: Tracing | None = None

@@ -31,6 +31,7 @@ from paymesh.payments.policy.field_documents import (
     ValidationDocument,
 )
 from paymesh.payments.policy.merchant_table_document import MerchantTableDocument
+from paymesh.payments.policy.observability_document import ObservabilityDocument
 from paymesh.payments.policy.user_documents import UserProviderDocument
 from paymesh.payments.policy.values import (
     Currency,
@@ -208,3 +209,4 @@ class PolicyDocument(Document):
     response_signers: tuple[ResponseSignerDocument, ...] = ()
     field_keys: tuple[KeyRingDocument, ...] = ()
     merchant_table: MerchantTableDocument | None = None
+    observability: ObservabilityDocument | None = None
