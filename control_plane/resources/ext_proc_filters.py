@@ -33,11 +33,10 @@ OBSERVE_TIMEOUT = datetime.timedelta(milliseconds=200)
 """The longest that watching may hold up an answer when ext_proc hangs."""
 
 ANSWER_GRACE = datetime.timedelta(seconds=10)
-"""Beyond the route's timeout: how long an answer, whole at the latest by then, may take to be sanitised and read."""
+"""Beyond the route's timeout, by which an answer is there whole: how long changing it may take."""
 
-_ENVOY_GRPC = core.GrpcServiceEnvoyGrpc(cluster_name=EXT_PROC_CLUSTER)
-# No timeout here: it would bound the whole stream, and with it a response that arrives slowly.
-_SERVICE = core.GrpcService(envoy_grpc=_ENVOY_GRPC)
+# A timeout of this service would be without effect (seen): streams are bounded by the filter's and the route's own.
+_SERVICE = core.GrpcService(envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXT_PROC_CLUSTER))
 _HEADERS = ext_proc.ProcessingModeHeaderSendMode
 _BODY = ext_proc.ProcessingModeBodySendMode
 _DECISION = ext_proc.MetadataOptionsMetadataNamespaces(untyped=[AUTHZ_FILTER])
@@ -118,22 +117,13 @@ def per_route(route: Route) -> dict[str, Any]:
     """Switches on what the route needs."""
     config: dict[str, Any] = {}
     if changes_answer(route):
-        return {ANSWER_FILTER: _on(_change_answers(route))}
+        body = _BODY.BUFFERED if route.sanitize_request else _BODY.NONE
+        return {ANSWER_FILTER: _on(dataclasses.replace(_ANSWER_MODE, request_body_mode=body))}
     if route.sanitize_request:
-        config[SANITIZE_FILTER] = _on(ext_proc.ExtProcOverrides(processing_mode=_SANITIZE_MODE))
+        config[SANITIZE_FILTER] = _on(_SANITIZE_MODE)
     if route.observe_response:
-        config[OBSERVE_FILTER] = _on(ext_proc.ExtProcOverrides(processing_mode=_OBSERVE_MODE))
+        config[OBSERVE_FILTER] = _on(_OBSERVE_MODE)
     return config
-
-
-def _change_answers(route: Route) -> ext_proc.ExtProcOverrides:
-    # Envoy's message timeout does not run in this mode; the stream's own ends what a frozen ext_proc would hang.
-    timeout = datetime.timedelta(milliseconds=route.timeout_ms) + ANSWER_GRACE
-    body = _BODY.BUFFERED if route.sanitize_request else _BODY.NONE
-    return ext_proc.ExtProcOverrides(
-        processing_mode=dataclasses.replace(_ANSWER_MODE, request_body_mode=body),
-        grpc_service=core.GrpcService(envoy_grpc=_ENVOY_GRPC, timeout=timeout),
-    )
 
 
 def needed(route: Route) -> set[str]:
@@ -156,5 +146,14 @@ def reads_answer(route: Route) -> bool:
     return changes_answer(route) or route.observe_response
 
 
-def _on(overrides: ext_proc.ExtProcOverrides) -> Any:
-    return Any.pack(ext_proc.ExtProcPerRoute(overrides=overrides))
+def idle_timeout(route: Route) -> datetime.timedelta | None:
+    """The longest silence on a stream of the route, if it needs a limit of its own.
+
+    No message timeout runs while an answer is streamed to ext_proc: one that hangs would hold the answer up for ever.
+    Whoever waits for a silent service is bounded by the route's timeout before.
+    """
+    return datetime.timedelta(milliseconds=route.timeout_ms) + ANSWER_GRACE if changes_answer(route) else None
+
+
+def _on(mode: ext_proc.ProcessingMode) -> Any:
+    return Any.pack(ext_proc.ExtProcPerRoute(overrides=ext_proc.ExtProcOverrides(processing_mode=mode)))

@@ -83,6 +83,7 @@ def _forward(
             route_v3.RouteActionHashPolicy(header=route_v3.RouteActionHashPolicyHeader(header_name=SPLIT_HEADER))
         ],
         timeout=datetime.timedelta(milliseconds=route.timeout_ms),
+        idle_timeout=ext_proc_filters.idle_timeout(route),
         # No retry_policy, here or above: a payment is never sent twice.
     )
     return route_v3.Route(
