@@ -13,6 +13,7 @@ from pathlib import Path
 from paymesh.cli.stack.envoy_binary import EnvoyNotFound
 from paymesh.cli.stack.local_stack import DEMO_POLICY, LocalStack, StackError, StackOptions
 from paymesh.cli.stack.ports import Ports, flag
+from paymesh.cli.stack.processes import LOG_LEVELS
 from paymesh.cli.verbs import Verbs
 
 
@@ -26,6 +27,9 @@ def add_stack_arguments(parser: argparse.ArgumentParser) -> None:
     """Policy, run folder and one flag a port."""
     parser.add_argument("--policy", action="append", type=Path, help="policy file or folder; may repeat")
     parser.add_argument("--run-dir", type=Path, default=Path(".paymesh"), help="keys, logs and data (default .paymesh)")
+    parser.add_argument(
+        "--log-level", choices=LOG_LEVELS, default="info", help="of every process; Envoy prints no request at any level"
+    )
     for field in fields(Ports):
         parser.add_argument(
             flag(field.name), type=_port, default=field.default, metavar="PORT", help=f"default {field.default}"
@@ -36,7 +40,7 @@ def stack_options(args: argparse.Namespace) -> StackOptions:
     ports = Ports(**{field.name: getattr(args, f"{field.name}_port") for field in fields(Ports)})
     # The demo's policy is part of the checkout, not of the installed package.
     policy = args.policy or ([DEMO_POLICY] if DEMO_POLICY.exists() else [])
-    return StackOptions(tuple(policy), args.run_dir, ports)
+    return StackOptions(tuple(policy), args.run_dir, ports, log_level=args.log_level)
 
 
 def _port(text: str) -> int:

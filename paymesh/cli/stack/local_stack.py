@@ -41,6 +41,8 @@ class StackOptions:
     ports: Ports = field(default_factory=Ports)
     more: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Further flags of `control_plane` and `ext_authz`, by process."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
 
 
 class LocalStack:
@@ -58,6 +60,7 @@ class LocalStack:
             # Only there: nobody's own policy gets two hundred merchants that it does not name.
             self._policy += (generated,)
         self._more = options.more
+        self._log_level = options.log_level
         self._say = say
         self._children: dict[str, Child] = {}
 
@@ -69,7 +72,9 @@ class LocalStack:
             folder.mkdir(parents=True, exist_ok=True)
         bootstrap = self.run_dir / "bootstrap.yaml"
         bootstrap.write_text(render_bootstrap(admin_port=self.ports.envoy_admin, xds_port=self.ports.xds))
-        specs = processes(self.ports, self.run_dir, self._policy, self.keys, find_envoy(), bootstrap, self._more)
+        specs = processes(
+            self.ports, self.run_dir, self._policy, self.keys, find_envoy(), bootstrap, self._more, self._log_level
+        )
         environ = self._environ()
         try:
             for spec in specs:
@@ -150,7 +155,9 @@ class LocalStack:
             f"PAYMESH_{name.upper()}_PORT": str(getattr(self.ports, name))
             for name in ("trade_v1", "trade_v2", "card", "offline")
         }
-        return {**os.environ, **named, "PAYMESH_DEMO_KEYS": str(self.keys), "PYTHONUNBUFFERED": "1"}
+        # These two make gRPC print what it sends and receives, headers and messages.
+        inherited = {name: value for name, value in os.environ.items() if name not in ("GRPC_TRACE", "GRPC_VERBOSITY")}
+        return {**inherited, **named, "PAYMESH_DEMO_KEYS": str(self.keys), "PYTHONUNBUFFERED": "1"}
 
 
 async def _until_ready(name: str, child: Child, deadline: float) -> None:

@@ -9,6 +9,14 @@ from pathlib import Path
 
 from paymesh.cli.stack.ports import Ports
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_ENVOY_DEBUG = (
+    "admin", "config", "connection", "conn_handler", "dns", "hc", "health_checker", "init", "main", "pool", "runtime",
+    "secret", "upstream",
+)  # fmt: skip
+"""What of Envoy may be at debug: the parts that never see a request. http, router, ext_proc and ext_authz print headers
+and bodies (seen, with planted values), so whatever is not named here stays at info, also what a later Envoy adds."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
@@ -29,8 +37,10 @@ def processes(
     envoy: Path,
     bootstrap: Path,
     more: Mapping[str, Sequence[str]],
+    log_level: str = "info",
 ) -> tuple[ProcessSpec, ...]:
-    """In the order in which they start; they stop in the opposite one. `more`: further flags by process."""
+    """In the order in which they start; they stop in the opposite one. `more`: further flags by process. `log_level`:
+    of the services; Envoy's is one less talkative, and never prints a request."""
     at = ports.address
     policies = tuple(part for path in policy for part in ("--policy", str(path)))
     books = str(run_dir / "data" / "trade.sqlite")
@@ -50,19 +60,20 @@ def processes(
         )  # fmt: skip
         return ProcessSpec(f"trade-{version}", command, (f"http://{at(port)}/healthz",))
 
+    level = ("--log-level", log_level)
     control_plane = module(
-        "control_plane", *policies, "--listen", at("xds"), "--admin-listen", at("admin"),
+        "control_plane", *policies, *level, "--listen", at("xds"), "--admin-listen", at("admin"),
         "--metrics-listen", at("control_plane_metrics"), "--gateway", at("gateway"),
         "--ext-authz", at("ext_authz"), "--ext-proc", at("ext_proc"),
         "--state", str(run_dir / "data"), "--access-log", str(run_dir / "logs" / "access.log"),
         *more.get("control_plane", ()),
     )  # fmt: skip
     ext_authz = module(
-        "ext_authz", *policies, "--listen", at("ext_authz"), "--metrics-listen", at("ext_authz_metrics"),
+        "ext_authz", *policies, *level, "--listen", at("ext_authz"), "--metrics-listen", at("ext_authz_metrics"),
         *more.get("ext_authz", ()),
     )  # fmt: skip
     envoy_command = (
-        str(envoy), "-c", str(bootstrap), "--log-level", "warning", "--concurrency", "2",
+        str(envoy), "-c", str(bootstrap), *_envoy_levels(log_level), "--concurrency", "2",
         # Drained, every answer closes its connection, from the first on. Hot restart would share memory between stacks.
         "--drain-time-s", "2", "--drain-strategy", "immediate", "--disable-hot-restart",
     )  # fmt: skip
@@ -82,7 +93,9 @@ def processes(
         ),
         ProcessSpec(
             "ext_proc",
-            module("ext_proc", *policies, "--listen", at("ext_proc"), "--metrics-listen", at("ext_proc_metrics")),
+            module(
+                "ext_proc", *policies, *level, "--listen", at("ext_proc"), "--metrics-listen", at("ext_proc_metrics")
+            ),
             (f"grpc:{at('ext_proc')}",),
         ),
         ProcessSpec(
@@ -99,3 +112,9 @@ def processes(
             stop_seconds=1.5,  # it was drained before
         ),
     )
+
+
+def _envoy_levels(log_level: str) -> tuple[str, ...]:
+    if log_level != "debug":
+        return ("--log-level", "warning" if log_level == "info" else log_level)
+    return ("--log-level", "info", "--component-log-level", ",".join(f"{name}:debug" for name in _ENVOY_DEBUG))
