@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+from envoy.extensions.filters.http.ext_proc.v3 import processing_mode_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as pb_grpc
 
@@ -48,6 +49,7 @@ def message(body: bytes = b'{"payer":{"phone":"13812341234"}}') -> pb.Processing
     found = pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=True))
     found.metadata_context.filter_metadata["envoy.filters.http.ext_authz"].update(
         {"decision": "allow", "route": "pay", "request_id": "r", "traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"}
+        | {"content_type": "application/json"}
     )
     return found
 
@@ -126,3 +128,19 @@ async def test_logs_carry_the_trace(policy: Policy, record: Record, monkeypatch:
     async with contextlib.aclosing(replies):
         await asyncio.create_task(anext(replies))
     assert [trace.trace_id for trace in seen if trace] == [TRACE_ID]
+
+
+async def test_a_streamed_answer_is_held_until_it_is_whole(stub: pb_grpc.ExternalProcessorStub) -> None:
+    async with asyncio.timeout(5):
+        call = stub.Process()
+        first = response_headers()
+        first.metadata_context.filter_metadata["envoy.filters.http.ext_authz"].update({"route": "answered"})
+        first.protocol_config.response_body_mode = processing_mode_pb2.ProcessingMode.FULL_DUPLEX_STREAMED
+        await call.write(first)
+        for chunk, ends in ((b'{"payer":{"phone":"138', False), (b'12341234"}}', False), (b"", True)):
+            await call.write(pb.ProcessingRequest(response_body=pb.HttpBody(body=chunk, end_of_stream=ends)))
+        assert (await call.read()).WhichOneof("response") == "response_headers"
+        piece = (await call.read()).response_body.response.body_mutation.streamed_response
+        assert (piece.body, piece.end_of_stream) == (b'{"payer":{"phone":"138****1234"}}', True)
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF

@@ -15,24 +15,26 @@ from ext_proc.messages import (
     Continue,
     Phase,
     ReplaceRequestBody,
+    Reply,
     RequestBody,
     ResponseBody,
     ResponseHeaders,
+    ResponseTrailers,
     Unasked,
 )
-from ext_proc.record import Record
 from ext_proc.stream import ProcessingStream
 from paymesh.payments.outcome import Outcome
-from paymesh.payments.policy.compiled import Policy
 
-ALLOWED = Checked(decision="allow", route="pay", request_id="r-1", channel="card")
+ALLOWED = Checked(
+    decision="allow", route="pay", request_id="r-1", channel="card", content_type="application/json; charset=utf-8"
+)
 JSON = {"content-type": "application/json; charset=utf-8", "content-length": "22"}
 BODY = b'{"payer": {"phone":"13812341234"}, "card":{"cvv":"123","n":1.0}}'
 
 
-@pytest.fixture
-def stream(policy: Policy, record: Record) -> ProcessingStream:
-    return ProcessingStream(policy, record)
+def only(replies: tuple[Reply, ...]) -> Reply:
+    (reply,) = replies
+    return reply
 
 
 def headers(
@@ -49,7 +51,7 @@ def test_a_body_is_sanitised_and_nothing_of_it_is_logged(
     stream: ProcessingStream, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    reply = stream.process(RequestBody(ALLOWED, BODY))
+    reply = only(stream.process(RequestBody(ALLOWED, BODY)))
     assert reply == ReplaceRequestBody(b'{"payer": {"phone":"138****1234"}, "card":{"n":1.0}}')
     assert logged(caplog, "sanitized") == [
         {
@@ -60,13 +62,13 @@ def test_a_body_is_sanitised_and_nothing_of_it_is_logged(
             "steps": [{"step": "sanitize", "verdict": "changed", "why": "mask /payer/phone, drop /card/cvv"}],
         }
     ]
-    labels = {"route": "pay", "action": "drop"}
+    labels = {"direction": "request", "route": "pay", "action": "drop"}
     assert registry.get_sample_value("paymesh_ext_proc_sanitized_total", labels) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b'{"payer":{}}'])
 def test_nothing_to_sanitise_goes_on_unchanged(stream: ProcessingStream, body: bytes) -> None:
-    assert stream.process(RequestBody(ALLOWED, body)) == Continue(Phase.REQUEST_BODY)
+    assert only(stream.process(RequestBody(ALLOWED, body))) == Continue(Phase.REQUEST_BODY)
 
 
 @pytest.mark.parametrize(
@@ -79,18 +81,27 @@ def test_nothing_to_sanitise_goes_on_unchanged(stream: ProcessingStream, body: b
         (replace(ALLOWED, route=""), BODY, "unavailable"),
         (replace(ALLOWED, route="notify"), BODY, "unavailable"),
         (ALLOWED, b"not json", "unavailable"),
+        (replace(ALLOWED, content_type="application/octet-stream"), BODY, "unavailable"),
         (replace(ALLOWED, route="wechat"), b'{"a":1,"a":2}', "SYSTEM_ERROR"),
     ],
 )
 def test_a_body_that_cannot_be_sanitised_goes_no_further(
     stream: ProcessingStream, registry: CollectorRegistry, checked: Checked | None, body: bytes, code: str
 ) -> None:
-    reply = stream.process(RequestBody(checked, body))
+    reply = only(stream.process(RequestBody(checked, body)))
     assert isinstance(reply, Answer)
     assert reply.refusal.status == 503
     assert ("x-pay-reason", "unavailable") in reply.refusal.headers
     assert json.loads(reply.refusal.body)["code"] == code
     assert registry.get_sample_value("paymesh_ext_proc_errors_total", {"phase": "request_body"}) == 1
+
+
+def test_refusals_are_signed_and_named_as_their_sdk_expects(stream: ProcessingStream) -> None:
+    reply = only(stream.process(RequestBody(replace(ALLOWED, route="alipay"), b"not json")))
+    assert isinstance(reply, Answer)
+    assert reply.refusal.status == 200
+    answer = json.loads(reply.refusal.body)
+    assert list(answer) == ["alipay_trade_pay_response", "sign"]
 
 
 def test_a_bug_while_sanitising_is_a_503_and_its_text_is_not_logged(
@@ -99,8 +110,8 @@ def test_a_bug_while_sanitising_is_a_503_and_its_text_is_not_logged(
     def broken(*_: object) -> None:
         raise KeyError("13812341234")
 
-    monkeypatch.setattr(sanitizing, "sanitize_json", broken)
-    assert isinstance(stream.process(RequestBody(ALLOWED, BODY)), Answer)
+    monkeypatch.setattr(sanitizing, "sanitize_body", broken)
+    assert isinstance(only(stream.process(RequestBody(ALLOWED, BODY))), Answer)
     (fields,) = logged(caplog, "sanitized")
     assert "KeyError" in str(fields)
     assert "13812341234" not in str(fields)
@@ -110,8 +121,8 @@ def test_a_response_body_that_fits_is_asked_for_and_read(
     stream: ProcessingStream, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert stream.process(headers(200)) == AskForResponseBody()
-    reply = stream.process(ResponseBody(ALLOWED, b'{"status":"SUCCEEDED"}'))
+    assert only(stream.process(headers(200))) == AskForResponseBody()
+    reply = only(stream.process(ResponseBody(ALLOWED, b'{"status":"SUCCEEDED"}')))
     assert reply == Continue(Phase.RESPONSE_BODY, Outcome.SUCCEEDED)
     assert logged(caplog, "outcome") == [
         {
@@ -148,7 +159,7 @@ def test_a_response_body_that_fits_is_asked_for_and_read(
     ],
 )
 def test_the_headers_decide(stream: ProcessingStream, message: ResponseHeaders, outcome: Outcome) -> None:
-    assert stream.process(message) == Continue(Phase.RESPONSE_HEADERS, outcome)
+    assert only(stream.process(message)) == Continue(Phase.RESPONSE_HEADERS, outcome)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +169,8 @@ def test_what_is_not_observed_passes(
     stream: ProcessingStream, checked: Checked | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert stream.process(headers(200, checked=checked)) == Continue(Phase.RESPONSE_HEADERS)
-    assert stream.process(ResponseBody(checked, b"{}")) == Continue(Phase.RESPONSE_BODY)
+    assert only(stream.process(headers(200, checked=checked))) == Continue(Phase.RESPONSE_HEADERS)
+    assert only(stream.process(ResponseBody(checked, b"{}"))) == Continue(Phase.RESPONSE_BODY)
     assert not caplog.records
 
 
@@ -171,10 +182,10 @@ def test_a_bug_while_observing_leaves_the_response_alone(
         raise KeyError
 
     monkeypatch.setattr(observing, broken_call, broken)
-    reply = stream.process(headers(200))
+    reply = only(stream.process(headers(200)))
     if broken_call == "read_outcome":
         assert reply == AskForResponseBody()
-        reply = stream.process(ResponseBody(ALLOWED, b'{"status":"SUCCEEDED"}'))
+        reply = only(stream.process(ResponseBody(ALLOWED, b'{"status":"SUCCEEDED"}')))
     assert isinstance(reply, Continue)
     assert reply.outcome is Outcome.UNKNOWN
     assert registry.get_sample_value("paymesh_ext_proc_errors_total", {"phase": reply.phase.value}) == 1
@@ -188,8 +199,10 @@ def test_a_body_that_never_comes_is_unknown(stream: ProcessingStream, caplog: py
     assert [fields["outcome"] for fields in logged(caplog, "outcome")] == ["unknown"]
 
 
-@pytest.mark.parametrize(
-    "phase", [Phase.REQUEST_HEADERS, Phase.REQUEST_TRAILERS, Phase.RESPONSE_TRAILERS], ids=lambda phase: phase.value
-)
+def test_trailers_that_nobody_asked_for_pass(stream: ProcessingStream) -> None:
+    assert only(stream.process(ResponseTrailers(ALLOWED))) == Continue(Phase.RESPONSE_TRAILERS)
+
+
+@pytest.mark.parametrize("phase", [Phase.REQUEST_HEADERS, Phase.REQUEST_TRAILERS], ids=lambda phase: phase.value)
 def test_messages_nobody_asked_for_pass(stream: ProcessingStream, phase: Phase) -> None:
-    assert stream.process(Unasked(ALLOWED, phase)) == Continue(phase)
+    assert only(stream.process(Unasked(ALLOWED, phase))) == Continue(phase)
