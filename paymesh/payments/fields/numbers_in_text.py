@@ -47,7 +47,7 @@ _LABEL = re.compile(
 )
 _ACCOUNT_WORD = re.compile(r"(?:[账帐][号户]|卡号|银行卡|account|acct|a/c|iban|bank)[^0-9*]{0,12}\Z")
 _ACCOUNT_REACH = 20
-_WORD_BEFORE = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]+\Z", re.ASCII)
+_WORD_BEFORE = re.compile(r"[0-9A-Za-z]+\Z", re.ASCII)
 _WORD_AFTER = re.compile(r"[0-9A-Za-z]+", re.ASCII)
 _WORD_REACH = 64
 _HEXADECIMAL = re.compile(r"[0-9A-Fa-f]+", re.ASCII)
