@@ -33,6 +33,7 @@ from envoy.extensions.resource_monitors.downstream_connections.v3 import downstr
 from envoy.extensions.resource_monitors.fixed_heap.v3 import fixed_heap_pb2  # noqa: F401
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from google.protobuf.json_format import ParseDict
+from multidict import CIMultiDictProxy
 
 from control_plane.resources.names import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE
 from control_plane.settings import GatewaySettings
@@ -121,6 +122,9 @@ routes:
     schemes: [alipay_v2]
     fields: {order_no: /biz_content/out_trade_no, amount: /biz_content/total_amount}
     channels: [card]
+    sanitize:
+      service_verifies: false
+      request: [{field: /biz_content/buyer/phone, action: mask, kind: phone}, {field: /buyer_name, action: mask}]
   - name: alipay-query
     match: {path: /gateway.do, methods: [POST], signed_parameters: {method: alipay.trade.query}}
     operation: query
@@ -140,6 +144,8 @@ jwt_issuers:
   - {name: idp, issuer: "https://idp.example", audiences: [pay], algorithms: [RS256], jwks: {file: jwks.json}}
 """
 
+REFUSED = b'{"status":"SUCCEEDED","phone":"13812341234"}'
+"""What a refusal says here: what an answer would be read and sanitised for."""
 Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -194,7 +200,7 @@ class AllowAll(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[mi
         if decision == "deny":
             response.status.code = 7
             response.denied_response.status.code = 200
-            response.denied_response.body = '{"status":"SUCCEEDED","phone":"13812341234"}'
+            response.denied_response.body = REFUSED.decode()
             _set(response.denied_response.headers, "content-type", "application/json")
             _set(response.denied_response.headers, names.REQUEST_ID_HEADER, headers["x-request-id"])
             return response
@@ -206,6 +212,17 @@ class AllowAll(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[mi
 def _set(headers: Any, name: str, value: str) -> None:
     added = headers.add(append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
     added.header.key, added.header.value = name, value
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request through the gateway, its answer, and what the upstream received, if anything."""
+
+    request_id: str
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    received: list[bytes]
 
 
 @dataclass
@@ -283,6 +300,32 @@ class Gateway:
         lines = (self.folder / f"{name}.log").read_text().splitlines()
         found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [line for line in found if line.get("request_id") == request_id]
+
+
+async def send(
+    gateway: Gateway, path: str, body: bytes | AsyncIterator[bytes] | None, method: str = "POST", **headers: str
+) -> Exchange:
+    """A request over HTTP/1.1: chunked if the body is an iterator. Header names are written with underscores."""
+    gateway.upstream.received.clear()
+    sent = {"content-type": "application/json"}
+    sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30), auto_decompress=False) as session,
+        session.request(method, gateway.address + path, data=body, headers=sent) as answer,
+    ):
+        found = await answer.read()
+        received = [body for _, body in gateway.upstream.received]
+        return Exchange(answer.headers.get(names.REQUEST_ID_HEADER, ""), answer.status, answer.headers, found, received)
+
+
+async def line(gateway: Gateway, name: str, request_id: str, **wanted: str) -> dict[str, object]:
+    """The first log line of that request with those values; Envoy and the services write theirs a little later."""
+    async with asyncio.timeout(15):
+        while True:
+            for found in gateway.log_lines(name, request_id):
+                if all(found.get(key) == value for key, value in wanted.items()):
+                    return found
+            await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager
