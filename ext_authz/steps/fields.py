@@ -1,5 +1,5 @@
-"""Owns what the request says: one reading of its body, refused where another parser could read another payment; the facts
-in it; and every rule that its fields break, all told at once.
+"""Owns what the request says: one reading of its body, refused where another parser could read another payment; the
+facts in it; and every rule that its fields break, all told at once.
 
 What the message says of itself must be the caller's own: another merchant's number or app id is refused.
 """

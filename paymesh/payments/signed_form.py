@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import unquote_to_bytes
 
+from paymesh.payments.bodies.errors import BodyError
+from paymesh.payments.bodies.form import CHARSETS, MEDIA_TYPE, parameters
 from paymesh.payments.request import Request
 
 MAX_PARAMETERS = 200
-FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_CHARSETS: Mapping[str, str] = {"utf-8": "utf-8", "utf8": "utf-8", "gbk": "gbk", "gb2312": "gbk"}
 
 Parameters = Mapping[str, bytes]
 """Decoded once; the values are bytes in the request's charset, exactly those that its signature covers."""
@@ -30,21 +28,17 @@ class FormError(Exception):
 def parse_parameters(encoded: bytes) -> Parameters:
     """One query or one form body. Raises FormError."""
     found: dict[str, bytes] = {}
-    if not encoded:
-        return found
-    parts = encoded.split(b"&", MAX_PARAMETERS)
-    if len(parts) > MAX_PARAMETERS:
-        raise FormError(f"more than {MAX_PARAMETERS} parameters")
+    try:
+        parts = parameters(encoded, MAX_PARAMETERS)
+    except BodyError as error:
+        raise FormError(str(error)) from None
     for part in parts:
-        raw_name, equals, raw_value = part.partition(b"=")
-        if not part:
-            continue  # `a=1&&b=2` and a last `&`: no parameter for any reader
-        name, value = _decode(raw_name), _decode(raw_value)
-        if not equals or not _NAME.fullmatch(name):
+        if not part.has_equals or not _NAME.fullmatch(part.name):
             raise FormError("a parameter has no value, or a name that is not plain ASCII")
-        if name.decode() in found:
-            raise FormError(f"parameter {name.decode()} came twice")
-        found[name.decode()] = value
+        name = part.name.decode()
+        if name in found:
+            raise FormError(f"parameter {name} came twice")
+        found[name] = part.value
     return found
 
 
@@ -56,7 +50,7 @@ def merged_parameters(request: Request) -> Parameters:
             if found.setdefault(name, value) != value:
                 raise FormError(f"parameter {name} differs between query and body")
     elif request.body:
-        raise FormError(f"a body that is not {FORM_MEDIA_TYPE}")
+        raise FormError(f"a body that is not {MEDIA_TYPE}")
     return found
 
 
@@ -98,7 +92,7 @@ def check_one_reading(text: bytes, parameters: Parameters, names: re.Pattern[byt
 
 def as_text(parameters: Parameters, charset: str) -> Mapping[str, str]:
     """The values as text, empty ones left out. Raises FormError for an unknown charset or bytes that are not its."""
-    codec = _CHARSETS.get(charset.lower())
+    codec = CHARSETS.get(charset.lower())
     if codec is None:
         raise FormError("the charset is neither utf-8 nor gbk")
     try:
@@ -108,10 +102,4 @@ def as_text(parameters: Parameters, charset: str) -> Mapping[str, str]:
 
 
 def _names_form(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() == FORM_MEDIA_TYPE
-
-
-def _decode(encoded: bytes) -> bytes:
-    if _BROKEN_ESCAPE.search(encoded):
-        raise FormError("a percent-escape is broken")
-    return unquote_to_bytes(encoded.replace(b"+", b" "))
+    return content_type.partition(";")[0].strip().lower() == MEDIA_TYPE

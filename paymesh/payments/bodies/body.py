@@ -1,98 +1,167 @@
-"""PROVISIONAL until the real editor lands: JSON only, so that the rest can be tried. Overwrite this file."""
+"""Owns the one reading of a body or a query, and editing named places of it. Refuses what another parser could read
+differently, and to change a byte outside the places named.
+
+A body is a tree whatever its format: a JSON document, a form's parameters, a multipart body's parts, with the documents
+embedded in their texts. Pointers name places in the tree.
+"""
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
-from urllib.parse import parse_qsl
+from typing import NamedTuple, Protocol
 
+from paymesh.payments.bodies import form
+from paymesh.payments.bodies.edits import DROP, Edit, FilePart, Replace, Splice
 from paymesh.payments.bodies.errors import BodyError, BodyErrorKind
-from paymesh.payments.bodies.json_body import JsonDocument, lookup, parse_json
-from paymesh.payments.bodies.json_edit import DROP, Drop, edit
-from paymesh.payments.bodies.limits import Reading
+from paymesh.payments.bodies.json_tree import JsonTree, read_json
+from paymesh.payments.bodies.limits import Format, Reading
+from paymesh.payments.bodies.multipart import MEDIA_TYPE as MULTIPART_TYPE
+from paymesh.payments.bodies.multipart import MultipartError, boundary_of
+from paymesh.payments.bodies.parts import read_parts
 from paymesh.payments.bodies.pointer import JsonPointer
 
+__all__ = [
+    "DROP",
+    "Body",
+    "Edit",
+    "FilePart",
+    "Replace",
+    "Splice",
+    "Written",
+    "read_body",
+    "read_query",
+    "written_as",
+]
 
-@dataclass(frozen=True)
-class Replace:
-    text: str
-
-
-@dataclass(frozen=True)
-class Splice:
-    parts: tuple[tuple[int, int, str], ...]
-
-
-@dataclass(frozen=True)
-class FilePart:
-    length: int
-
-
-Edit = Replace | Drop | Splice
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9.!#$&^_-]+\+)?json")
+_CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^;\s\"]*))\s*(?=;|$)", re.IGNORECASE)
+_JSON_CHARSETS = {"utf-8": "utf-8", "utf8": "utf-8"}
+_ANSWER_CHARSETS = {**_JSON_CHARSETS, "gbk": "gbk", "gb2312": "gbk", "gb18030": "gb18030"}
 
 
 class Body(Protocol):
-    value: object
+    """A body that was read."""
 
-    def texts(self) -> Iterator[tuple[JsonPointer, str]]: ...
-    def edit(self, edits: Mapping[JsonPointer, Edit]) -> bytes: ...
-
-
-class _Json:
-    def __init__(self, body: bytes, document: JsonDocument) -> None:
-        self._body, self._document = body, document
-        self.value = document.value
+    @property
+    def value(self) -> object:
+        """The tree: dict, list, str, int, Decimal, bool, None, FilePart; embedded documents in their place."""
+        ...
 
     def texts(self) -> Iterator[tuple[JsonPointer, str]]:
-        yield from _walk((), self.value)
+        """Every text, and every number as text, with its pointer."""
+        ...
 
     def edit(self, edits: Mapping[JsonPointer, Edit]) -> bytes:
-        written: dict[JsonPointer, str | Drop] = {}
-        for pointer, one in edits.items():
-            if isinstance(one, Splice):
-                text = str(lookup(self.value, pointer))
-                for start, end, new in reversed(one.parts):
-                    text = text[:start] + new + text[end:]
-                written[pointer] = json.dumps(text, ensure_ascii=False)
-            elif isinstance(one, Replace):
-                written[pointer] = json.dumps(one.text, ensure_ascii=False)
-            elif isinstance(lookup(self.value, pointer[:-1]), list):
-                written[pointer] = "null"
-            else:
-                written[pointer] = DROP
-        return edit(self._document, written).encode() if written else self._body
+        """The bytes with those places changed and all others as they were. A pointer that is not there changes
+        nothing; an edit inside a place that is itself edited is covered by it."""
+        ...
 
 
-def _walk(at: JsonPointer, value: object) -> Iterator[tuple[JsonPointer, str]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _walk((*at, name), inner)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _walk((*at, str(number)), inner)
-    elif value is not None and not isinstance(value, bool):
-        yield at, str(value)
+class Written(NamedTuple):
+    """What a content type says. `charset` is a codec's name; None where it does not say."""
+
+    format: Format
+    charset: str | None = None
+    boundary: bytes = b""
+
+
+def written_as(content_type: str | None, reading: Reading) -> Written:
+    """How a body is written. Raises BodyError for a format that the route does not read, and for a broken type."""
+    media_type, _, _ = (content_type or "").partition(";")
+    charset = _charset(content_type or "")
+    if reading.always is Format.JSON:
+        return Written(Format.JSON, _codec(charset, _ANSWER_CHARSETS))
+    found = _format(media_type.strip().lower())
+    if found is None or found not in reading.formats:
+        names = ", ".join(sorted(reading.formats))
+        raise BodyError(BodyErrorKind.CONTENT_TYPE, f"the content type is none that is read here ({names})")
+    if found is Format.JSON:
+        return Written(found, _codec(charset, _JSON_CHARSETS))
+    if found is Format.FORM:
+        return Written(found, charset)
+    try:
+        boundary = boundary_of(content_type or "")
+    except MultipartError as error:
+        raise BodyError(BodyErrorKind.CONTENT_TYPE, str(error)) from None
+    assert boundary is not None  # it is multipart/form-data
+    return Written(found, None, boundary)
 
 
 def read_body(body: bytes, content_type: str | None, reading: Reading, *, object_only: bool = True) -> Body:
-    if reading.always is None and (content_type or "").partition(";")[0].strip().lower() != "application/json":
-        raise BodyError(BodyErrorKind.NOT_JSON, "the content-type is not application/json")
-    return _Json(body, parse_json(body, reading.limits, object_only=object_only))
-
-
-class _Query:
-    def __init__(self, query: str) -> None:
-        self._query = query
-        self.value: object = dict(parse_qsl(query, keep_blank_values=True))
-
-    def texts(self) -> Iterator[tuple[JsonPointer, str]]:
-        yield from _walk((), self.value)
-
-    def edit(self, edits: Mapping[JsonPointer, Edit]) -> bytes:
-        raise NotImplementedError("provisional")
+    """The body, or BodyError; no other exception, whatever the bytes. `object_only`: of JSON, only an object."""
+    written = written_as(content_type, reading)
+    if written.format is Format.FORM:
+        return form.read_form(
+            body,
+            reading.limits,
+            reading.embedded,
+            charset=written.charset,
+            charset_parameter=reading.charset_parameter,
+        )
+    if written.format is Format.MULTIPART:
+        return read_parts(body, written.boundary, reading.limits, reading.embedded)
+    charset = written.charset or "utf-8"
+    tree = read_json(body, reading.limits, reading.embedded, object_only=object_only, charset=charset)
+    if charset != "utf-8" and tree.document.text.encode(charset) != body:
+        raise BodyError(BodyErrorKind.ENCODING, f"the body is not plain {charset.upper()}")
+    return _JsonBody(body, charset, tree)
 
 
 def read_query(query: str, reading: Reading) -> Body:
-    return _Query(query)
+    """A query string as Envoy holds it, without its question mark. Raises BodyError."""
+    return form.read_form(
+        query.encode("utf-8", "surrogateescape"),
+        reading.limits,
+        reading.embedded,
+        charset_parameter=reading.charset_parameter,
+        is_query=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _JsonBody:
+    source: bytes
+    charset: str
+    tree: JsonTree
+
+    @property
+    def value(self) -> object:
+        return self.tree.value
+
+    def texts(self) -> Iterator[tuple[JsonPointer, str]]:
+        return self.tree.texts()
+
+    def edit(self, edits: Mapping[JsonPointer, Edit]) -> bytes:
+        text = self.tree.edit(edits) if edits else self.tree.document.text
+        if text == self.tree.document.text:
+            return self.source
+        try:
+            return text.encode(self.charset)
+        except UnicodeEncodeError:
+            raise BodyError(BodyErrorKind.ENCODING, f"a replacement cannot be written in {self.charset}") from None
+
+
+def _format(media_type: str) -> Format | None:
+    if _JSON_TYPE.fullmatch(media_type):
+        return Format.JSON
+    return {form.MEDIA_TYPE: Format.FORM, MULTIPART_TYPE: Format.MULTIPART}.get(media_type)
+
+
+def _charset(content_type: str) -> str | None:
+    if ";" not in content_type:
+        return None
+    named = [quoted or plain for quoted, plain in _CHARSET.findall(content_type)]
+    if len(named) > 1:
+        raise BodyError(BodyErrorKind.CONTENT_TYPE, "the content type names two charsets")
+    return named[0] if named else None
+
+
+def _codec(charset: str | None, known: Mapping[str, str]) -> str | None:
+    if charset is None:
+        return None
+    codec = known.get(charset.strip().lower())
+    if codec is None:
+        raise BodyError(BodyErrorKind.CONTENT_TYPE, f"the charset is none of {', '.join(sorted(known))}")
+    return codec

@@ -16,11 +16,16 @@ class BodyErrorKind(enum.StrEnum):
     TRAILING_DATA = "trailing_data"
     DUPLICATE_KEY = "duplicate_key"
     ENCODING = "encoding"
+    """Bytes that are not the charset's, or a charset that is not read or said in two ways."""
     SURROGATE = "surrogate"
     NUMBER = "number"
     DEPTH = "depth"
     SIZE = "size"
     MEMBERS = "members"
+    CONTENT_TYPE = "content_type"
+    """Not a format that the route reads, or not well formed."""
+    FORM = "form"
+    """Not the form or the parts that its content type says it is."""
 
 
 class BodyError(Exception):
@@ -35,6 +40,7 @@ class BodyError(Exception):
 _REASONS = {
     BodyErrorKind.DUPLICATE_KEY: Reason.BODY_DUPLICATE_KEY,
     BodyErrorKind.SIZE: Reason.BODY_TOO_LARGE,
+    BodyErrorKind.CONTENT_TYPE: Reason.CONTENT_UNSUPPORTED,
 }
 
 

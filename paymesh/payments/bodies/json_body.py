@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, NoReturn
@@ -45,11 +45,13 @@ class Missing(enum.Enum):
 MISSING: Final = Missing.MISSING
 
 
-def parse_json(body: bytes, limits: BodyLimits = DEFAULT_LIMITS, *, object_only: bool = False) -> JsonDocument:
-    """Read a body, or raise BodyError; no other exception, whatever the bytes."""
+def parse_json(
+    body: bytes, limits: BodyLimits = DEFAULT_LIMITS, *, object_only: bool = False, charset: str = "utf-8"
+) -> JsonDocument:
+    """Read a body, or raise BodyError; no other exception, whatever the bytes. `charset` is a codec's name."""
     if len(body) > limits.max_bytes:
         raise BodyError(BodyErrorKind.SIZE, f"the body is longer than {limits.max_bytes} bytes")
-    text = _decode(body)
+    text = _decode(body, charset)
     value = _parse(text)
     if object_only and not isinstance(value, dict):
         raise BodyError(BodyErrorKind.NOT_OBJECT, "the top level is no object")
@@ -72,13 +74,13 @@ def lookup(value: object, pointer: JsonPointer) -> object:
     return value
 
 
-def _decode(body: bytes) -> str:
+def _decode(body: bytes, charset: str) -> str:
     if body.startswith(_BOM):
         raise BodyError(BodyErrorKind.ENCODING, "the body begins with a byte order mark")
     try:
-        return body.decode("utf-8", "strict")
+        return body.decode(charset, "strict")
     except UnicodeDecodeError as error:
-        raise BodyError(BodyErrorKind.ENCODING, f"the body is not UTF-8 at byte {error.start}") from None
+        raise BodyError(BodyErrorKind.ENCODING, f"the body is not {charset.upper()} at byte {error.start}") from None
 
 
 def _parse(text: str) -> object:
@@ -139,7 +141,19 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise BodyError(BodyErrorKind.DUPLICATE_KEY, "an object has the same member twice")
+    if len(members) > 1:
+        refuse_one_name_in_two_cases(members)
     return members
+
+
+def refuse_one_name_in_two_cases(names: Collection[str]) -> None:
+    """Raise BodyError for names that only case tells apart: Go's encoding/json, among others, takes them for one."""
+    together = "".join(names)
+    # Nearly every body's names: then the exact comparison has said all.
+    if together.isascii() and (together.islower() or together.isdigit()):
+        return
+    if len({name.casefold() for name in names}) != len(names):
+        raise BodyError(BodyErrorKind.DUPLICATE_KEY, "an object has two members whose names differ in case only")
 
 
 def _integer(token: str) -> int:

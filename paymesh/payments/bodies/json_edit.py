@@ -6,24 +6,14 @@ the way to a wanted place are walked in Python; everything beside the way is ski
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lacks the C scanner
-from typing import Final
 
+from paymesh.payments.bodies.edits import DROP, Cut, Drop, spliced
 from paymesh.payments.bodies.json_body import JsonDocument, end_of_white_space
 from paymesh.payments.bodies.pointer import JsonPointer
-
-
-class Drop(enum.Enum):
-    """The type of DROP: an edit that removes the member or element instead of replacing its value."""
-
-    DROP = enum.auto()
-
-
-DROP: Final = Drop.DROP
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +62,16 @@ def edit(document: JsonDocument, edits: Mapping[JsonPointer, str | Drop]) -> str
 
     A pointer that is not there changes nothing; an edit inside a place that is itself edited is covered by it.
     """
-    spans = find_spans(document, edits)
+    return spliced(document.text, cuts_of(find_spans(document, edits), edits))
+
+
+def cuts_of(spans: Mapping[JsonPointer, Span], edits: Mapping[JsonPointer, str | Drop]) -> list[Cut]:
+    """What `edit` cuts out of the text and puts in. ValueError: the whole document cannot be dropped."""
     dropped = {(span.container, span.index) for pointer, span in spans.items() if edits[pointer] is DROP}
-    cuts = [_cut(span, edits[pointer], dropped) for pointer, span in spans.items()]
-    parts: list[str] = []
-    position = 0
-    for start, end, replacement in sorted(cuts, key=lambda cut: (cut[0], -cut[1])):
-        if start < position:
-            continue
-        parts += (document.text[position:start], replacement)
-        position = end
-    parts.append(document.text[position:])
-    return "".join(parts)
+    return [_cut(span, edits[pointer], dropped) for pointer, span in spans.items()]
 
 
-def _cut(span: Span, change: str | Drop, dropped: set[tuple[int, int]]) -> tuple[int, int, str]:
+def _cut(span: Span, change: str | Drop, dropped: set[tuple[int, int]]) -> Cut:
     if isinstance(change, str):
         return span.value_start, span.value_end, change
     if span.container < 0:

@@ -14,8 +14,9 @@ from decimal import Context, Decimal
 from paymesh.payments.bodies.body import FilePart
 from paymesh.payments.bodies.json_body import MISSING, lookup
 from paymesh.payments.bodies.pointer import show_pointer
-from paymesh.payments.fields import kinds
 from paymesh.payments.fields.facts import OrderFacts
+from paymesh.payments.fields.kinds import problem as kind_problem
+from paymesh.payments.fields.kinds import seconds_of
 from paymesh.payments.fields.wildcard import WILDCARD, places
 from paymesh.payments.policy.callers import Merchant
 from paymesh.payments.policy.field_rules import (
@@ -121,7 +122,7 @@ def _problems(rule: FieldRule, value: object, now_s: int) -> Iterator[str]:
         yield f"has more than {rule.max_length} {what}"
         return
     if rule.kind is not None:
-        problem = kinds.problem(rule.kind, value)
+        problem = kind_problem(rule.kind, value)
         if problem is not None:
             yield problem
             return
@@ -147,7 +148,7 @@ def _bound_problems(rule: FieldRule, value: object) -> Iterator[str]:
 
 
 def _expiry_problems(rule: FieldRule, value: object, now_s: int) -> Iterator[str]:
-    at_s = kinds.seconds_of(value)
+    at_s = seconds_of(value)
     if at_s is None:
         yield "is not a timestamp"
     elif rule.ahead_min_s is not None and at_s < now_s + rule.ahead_min_s:

@@ -52,9 +52,10 @@ def sanitize_head(
         edits, found = edits_of(read, in_query, now_s)
         if edits:
             query = read.edit(edits).decode("ascii", "surrogateescape")
+            mark = mark if query else ""
             changed += found
     replaced, removed = _headers(headers, [rule for rule in rules if rule.place is Place.HEADER], now_s, changed)
-    new_target = f"{new_path}{mark}{query}" if query or not mark else new_path
+    new_target = f"{new_path}{mark}{query}"
     return Head(None if new_target == target else new_target, replaced, removed, tuple(changed))
 
 

@@ -1,0 +1,198 @@
+"""Owns forms: parameters of a query or an application/x-www-form-urlencoded body, read byte for byte, edited in place.
+
+Refuses whatever two readers could take differently: a name twice (also in other case), a broken percent-escape, bytes
+that are not the charset's, a body that is no form. Source of the encoding: WHATWG URL, section 5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import quote_plus, unquote_to_bytes
+
+from paymesh.payments.bodies.edits import DROP, Cut, Edit, Replace, Splice, spliced
+from paymesh.payments.bodies.errors import BodyError, BodyErrorKind
+from paymesh.payments.bodies.json_body import refuse_one_name_in_two_cases
+from paymesh.payments.bodies.json_tree import JsonTree, apart, texts_of, with_embedded
+from paymesh.payments.bodies.limits import BodyLimits
+from paymesh.payments.bodies.pointer import JsonPointer
+
+MEDIA_TYPE = "application/x-www-form-urlencoded"
+CHARSETS: Mapping[str, str] = {"utf-8": "utf-8", "utf8": "utf-8", "gbk": "gbk", "gb2312": "gbk"}
+"""What a form may be written in, with the codec's name."""
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_UNIT = re.compile(r"%[0-9A-Fa-f]{2}|.", re.DOTALL)
+"""One byte as it is written."""
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f\"<>{}]")
+"""What a name of a parameter never holds, but another format that is called a form does."""
+_UNTOUCHED = "*-._"
+"""What the encoding leaves as it is, beside letters and digits."""
+
+
+class Parameter(NamedTuple):
+    """One segment between two `&`. Positions are bytes of the source; the value's bytes are decoded once."""
+
+    name: bytes
+    value: bytes
+    start: int
+    value_start: int
+    end: int
+    has_equals: bool
+
+
+def parameters(encoded: bytes, at_most: int) -> list[Parameter]:
+    """Every parameter, in order; empty segments are none. Raises BodyError."""
+    found: list[Parameter] = []
+    if not encoded:
+        return found
+    parts = encoded.split(b"&", at_most)
+    if len(parts) > at_most:
+        raise BodyError(BodyErrorKind.MEMBERS, f"more than {at_most} parameters")
+    if b"%" in encoded and _BROKEN_ESCAPE.search(encoded):
+        raise BodyError(BodyErrorKind.ENCODING, "a percent-escape is broken")
+    start = 0
+    for part in parts:
+        end = start + len(part)
+        if part:
+            name, equals, value = part.partition(b"=")
+            found.append(
+                Parameter(_decoded(name), _decoded(value), start, start + len(name) + len(equals), end, bool(equals))
+            )
+        start = end + 1
+    return found
+
+
+def _decoded(encoded: bytes) -> bytes:
+    if b"+" in encoded:
+        encoded = encoded.replace(b"+", b" ")
+    return unquote_to_bytes(encoded) if b"%" in encoded else encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form that was read; `source` is what it was read from."""
+
+    source: bytes
+    charset: str
+    places: Mapping[str, Parameter]
+    value: Mapping[str, object]
+    embedded: Mapping[JsonPointer, JsonTree]
+
+    def texts(self) -> Iterator[tuple[JsonPointer, str]]:
+        return texts_of(self.value)
+
+    def edit(self, edits: Mapping[JsonPointer, Edit]) -> bytes:
+        """The form with those values replaced. Raises BodyError for a text that its charset cannot write."""
+        plain, inner = apart(edits, self.embedded)
+        gone = {pointer[0] for pointer, change in plain.items() if change is DROP and pointer[0] in self.places}
+        cuts = [self._without(name, gone) for name in gone]
+        for (name, *rest), change in plain.items():
+            place = self.places.get(name)
+            if place is None or rest:
+                continue
+            if isinstance(change, Replace):
+                cuts.append((place.value_start, place.end, self._encoded(change.text)))
+            elif isinstance(change, Splice):
+                cuts += self._within(place, change.parts)
+        for (name, *_), changes in inner.items():
+            cuts += self._within(self.places[name], self.embedded[(name,)].cuts(changes))
+        if not cuts:
+            return self.source
+        return spliced(self.source.decode("latin-1"), cuts).encode("latin-1")
+
+    def _without(self, name: str, gone: set[str]) -> Cut:
+        place = self.places[name]
+        leads = all(before in gone for before, other in self.places.items() if other.start < place.start)
+        if leads and self.source[place.end : place.end + 1]:
+            return place.start, place.end + 1, ""
+        return (place.start if leads else place.start - 1), place.end, ""
+
+    def _within(self, place: Parameter, parts: tuple[Cut, ...] | list[Cut]) -> list[Cut]:
+        """Ranges of a value's characters as ranges of the source."""
+        raw = self.source[place.value_start : place.end].decode("latin-1")
+        text = place.value.decode(self.charset)
+        if "%" not in raw and len(raw) == len(text):
+            at: list[int] | range = range(len(raw) + 1)
+        else:
+            # The value's bytes as they are written, then its characters as so many bytes each.
+            units = [match.start() for match in _UNIT.finditer(raw)]
+            units.append(len(raw))
+            at, position = [0], 0
+            for character in text:
+                position += len(character.encode(self.charset))
+                at.append(units[position])
+        begin = place.value_start
+        return [(begin + at[start], begin + at[end], self._encoded(new)) for start, end, new in parts]
+
+    def _encoded(self, text: str) -> str:
+        try:
+            return quote_plus(text, safe=_UNTOUCHED, encoding=self.charset, errors="strict")
+        except UnicodeEncodeError:
+            raise BodyError(BodyErrorKind.ENCODING, f"a replacement cannot be written in {self.charset}") from None
+
+
+def read_form(
+    source: bytes,
+    limits: BodyLimits,
+    embedded: frozenset[JsonPointer],
+    *,
+    charset: str | None = None,
+    charset_parameter: str | None = None,
+    is_query: bool = False,
+) -> Form:
+    """The form, or BodyError. `charset`: what the content type says; a parameter that says another one is refused."""
+    if len(source) > limits.max_bytes:
+        raise BodyError(BodyErrorKind.SIZE, f"the body is longer than {limits.max_bytes} bytes")
+    found = parameters(source, limits.max_members)
+    codec = _charset(found, charset, charset_parameter)
+    places: dict[str, Parameter] = {}
+    values: dict[str, object] = {}
+    for parameter in found:
+        name = _name(parameter, codec, is_query=is_query)
+        if name in places:
+            raise BodyError(BodyErrorKind.DUPLICATE_KEY, "a parameter came twice")
+        places[name] = parameter
+        values[name] = _text(parameter.value, codec)
+    if len(places) > 1:
+        refuse_one_name_in_two_cases(places)
+    wanted = frozenset(pointer for pointer in embedded if len(pointer) == 1)
+    _, inner = with_embedded(values, wanted, limits) if wanted else (values, {})
+    return Form(source, codec, places, values, inner)
+
+
+def _name(parameter: Parameter, codec: str, *, is_query: bool) -> str:
+    if not parameter.has_equals and not is_query:
+        raise BodyError(BodyErrorKind.FORM, "the body is no form: a part of it has no `=`")
+    name = _text(parameter.name, codec)
+    if not name or _NO_NAME.search(name):
+        raise BodyError(BodyErrorKind.FORM, "the body is no form: a name in it is not one")
+    return name
+
+
+def _charset(found: list[Parameter], declared: str | None, charset_parameter: str | None) -> str:
+    named = None
+    if charset_parameter is not None:
+        wanted = charset_parameter.encode()
+        named = next((parameter.value for parameter in found if parameter.name == wanted), None)
+    said = [declared] if declared is not None else []
+    said += [named.decode("ascii", "replace")] if named else []
+    codecs = {CHARSETS.get(one.strip().lower()) for one in said} or {"utf-8"}
+    if len(codecs) > 1:
+        raise BodyError(BodyErrorKind.CONTENT_TYPE, "the content type and the form name two charsets")
+    codec = codecs.pop()
+    if codec is None:
+        raise BodyError(BodyErrorKind.CONTENT_TYPE, "the charset is neither utf-8 nor gbk")
+    return codec
+
+
+def _text(value: bytes, codec: str) -> str:
+    try:
+        text = value.decode(codec)
+    except UnicodeDecodeError:
+        raise BodyError(BodyErrorKind.ENCODING, f"a value is not {codec}") from None
+    # A codec that reads two spellings of one character would not write back what it read.
+    if codec != "utf-8" and text.encode(codec) != value:
+        raise BodyError(BodyErrorKind.ENCODING, f"a value is not plain {codec}")
+    return text
