@@ -1,13 +1,14 @@
 """Owns applying a route's sanitise rules to a body. Refuses to change any byte that no rule names.
 
 Drop removes a member with one comma (in an array the element becomes null: the others keep their places, so sanitising
-twice is still sanitising once). Every other action replaces a value by a text; null stays null; an object or array is
-replaced whole by `***`, since what is in it is not known, and a file is dropped. Of two rules where one covers the
+twice is still sanitising once). Every other action replaces a value by a text; null stays null; a whole object or array
+is hashed and encrypted as its compact JSON, and masked as `***`; a file is dropped. Of two rules where one covers the
 other, the outer wins; of two for the same field, the first; what a field's rule replaces is not searched.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -101,11 +102,18 @@ def _edit(value: object, pointer: JsonPointer, rule: SanitizeRule, now_s: int) -
         return None if found is None and isinstance(lookup(value, pointer[:-1]), list) else DROP
     if isinstance(found, FilePart):
         return DROP
-    if isinstance(found, dict | list):
-        return Replace(FULL_MASK)
-    text = found if isinstance(found, str) else str(found)
-    hidden = hide(rule, text, now_s)
+    hidden = hide(rule, _text(found, rule.action), now_s)
     return None if hidden is None or hidden == found else Replace(hidden)
+
+
+def _text(found: object, action: SanitizeAction) -> str:
+    if isinstance(found, str):
+        return found
+    if not isinstance(found, dict | list):
+        return str(found)
+    if action in (SanitizeAction.HASH, SanitizeAction.ENCRYPT):
+        return json.dumps(found, ensure_ascii=False, separators=(",", ":"), default=str)
+    return FULL_MASK  # what is in it is not known
 
 
 def _search(
