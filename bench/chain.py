@@ -55,7 +55,7 @@ Report = Mapping[str, Any]
 
 
 @contextlib.asynccontextmanager
-async def _running(spec: ProcessSpec, folder: Path, environ: Mapping[str, str]) -> AsyncIterator[Child]:
+async def running(spec: ProcessSpec, folder: Path, environ: Mapping[str, str]) -> AsyncIterator[Child]:
     child = Child(spec, folder / f"{spec.name}.log", {**os.environ, **environ}, print)
     try:
         await child.start()
@@ -97,11 +97,11 @@ async def _measure(folder: Path, seconds: float, connections: int) -> bool:
     reports = []
     async with contextlib.AsyncExitStack() as stack:
         services = {
-            spec.name: await stack.enter_async_context(_running(spec, folder, site.environ)) for spec in site.services()
+            spec.name: await stack.enter_async_context(running(spec, folder, site.environ)) for spec in site.services()
         }
         _print_row("", ("req/s", "p50 ms", "p99 ms", *(f"{name} us" for name in _CPU_COLUMNS), "failed"))
         for variant in VARIANTS:
-            async with _running(site.gateway(variant), folder, site.environ) as envoy:
+            async with running(site.gateway(variant), folder, site.environ) as envoy:
                 arguments = ("http", f"--target={site.address('gateway')}", f"--secret={site.secret}", *common)
                 measured = {name: services[name] for name in _parts(variant)}
                 reports.append(await _load(arguments, {"envoy": envoy, **measured}))

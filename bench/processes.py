@@ -36,7 +36,7 @@ from paymesh.payments import internal_names as names
 from paymesh.payments.policy.load import load
 
 HOST = "127.0.0.1"
-_EXT_PROC_FILTERS = [names.SANITIZE_FILTER, names.OBSERVE_FILTER]
+_EXT_PROC_FILTERS = [names.SANITIZE_FILTER, names.ANSWER_FILTER, names.OBSERVE_FILTER]
 _ANSWER = '{"order_no":"x","status":"SUCCEEDED"}'
 _POLICY = f"""
 merchants: [{{id: bench, credentials: [{{scheme: hmac, key_id: {KEY_ID}, secret: {{file: hmac.key}}}}]}}]
@@ -56,7 +56,8 @@ routes:
         - {{field: /payer/phone, action: mask, kind: phone}}
         - {{field: /card/pan, action: mask, kind: pan}}
         - {{field: /card/cvv, action: drop}}
-        - {{field: /payer/email, action: hash, hash_key: {{id: k1, secret: {{file: hash.key}}}}}}
+        - {{field: /payer/email, action: hash, keys: pii}}
+field_keys: [{{name: pii, keys: [{{id: k1, secret: {{file: hash.key}}}}]}}]
 """
 
 
@@ -73,31 +74,28 @@ class Variant:
 class Site:
     """A folder with the policy and its keys, and a free port for everything."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, policy: str = _POLICY) -> None:
         self._folder = folder
         self._policy = folder / "policy.yaml"
         self.secret = folder / "hmac.key"
         self._ports = _free_ports("gateway", "admin", "upstream", "upstream_admin", "ext_authz", "ext_proc", "bare")
         self.environ = {"BENCH_UPSTREAM": str(self._ports["upstream"])}
-        self._policy.write_text(_POLICY, encoding="utf-8")
+        self._policy.write_text(policy, encoding="utf-8")
         for name in ("hmac", "hash"):
-            (folder / f"{name}.key").write_text(f"a secret of the benchmark: {name}")
+            (folder / f"{name}.key").write_text(f"a secret of the benchmark: {name}".ljust(32, ".")[:32])
 
     def address(self, name: str) -> str:
         return f"{HOST}:{self._ports[name]}"
+
+    def ext_proc(self) -> ProcessSpec:
+        return self._service("ext_proc")
 
     def services(self) -> tuple[ProcessSpec, ...]:
         """All but the gateway: they stay the same from variant to variant."""
         return (
             self._upstream(),
-            *(
-                ProcessSpec(
-                    name,
-                    (sys.executable, "-m", name, "--policy", str(self._policy), "--listen", self.address(name)),
-                    (f"grpc:{self.address(name)}",),
-                )
-                for name in ("ext_authz", "ext_proc")
-            ),
+            self._service("ext_authz"),
+            self._service("ext_proc"),
             ProcessSpec(
                 "bare",
                 (
@@ -106,6 +104,13 @@ class Site:
                 ),
                 (f"grpc:{self.address('bare')}",),
             ),
+        )
+
+    def _service(self, name: str) -> ProcessSpec:
+        return ProcessSpec(
+            name,
+            (sys.executable, "-m", name, "--policy", str(self._policy), "--listen", self.address(name)),
+            (f"grpc:{self.address(name)}",),
         )
 
     def gateway(self, variant: Variant) -> ProcessSpec:
@@ -231,6 +236,7 @@ def _decided() -> hcm_pb2.HttpFilter:
             names.META_ROUTE: "payments",
             names.META_REQUEST_ID: "bench",
             names.META_CHANNEL: "card",
+            names.META_CONTENT_TYPE: "application/json",
         }
     )
     made = hcm_pb2.HttpFilter(name="envoy.filters.http.set_metadata")
