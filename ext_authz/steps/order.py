@@ -107,7 +107,6 @@ def _attempts(context: CheckContext, route: Route, caller: Authenticated) -> Seq
     if route.operation in _BEGUN_BY and facts.order_no is not None:
         money = facts.money
         terms = OrderTerms(
-            order_no=facts.order_no,
             amount=None if money is None else money.amount,
             currency=None if money is None else money.currency,
             app_id=facts.app_id or caller.proves.get("app_id"),

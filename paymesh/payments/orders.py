@@ -49,9 +49,9 @@ class Finish(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderTerms:
-    """What a later notification must agree with. `amount` in minor units."""
+    """What a later notification must agree with. `amount` in minor units. Not the order's number, of which only the
+    key's digest is kept: people write phone numbers there."""
 
-    order_no: str
     amount: int | None
     currency: str | None
     app_id: str | None

@@ -19,7 +19,7 @@ from tests.contract.valkey_process import ValkeyProcess
 
 KEYS = ("pay:1", "pay:2", "idempotency:1")
 CHANNELS = st.sampled_from([None, "wechat", "alipay"])
-TERMS = st.sampled_from([None, OrderTerms("1", 100, "CNY", None, "s"), OrderTerms("1", 200, "CNY", "a", None)])
+TERMS = st.sampled_from([None, OrderTerms(100, "CNY", None, "s"), OrderTerms(200, "CNY", "a", None)])
 LEASES = st.sampled_from([0, 5, 30])
 LIFETIMES = st.sampled_from([-1, 0, 10, 100])
 

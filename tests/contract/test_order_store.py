@@ -23,8 +23,8 @@ from paymesh.payments.orders import (
 NOW = int(time.time())
 LEASE_S = 30
 A_DAY_S = 86_400
-TERMS = OrderTerms("ORD1", 100, "CNY", "app", "seller")
-OTHER_TERMS = OrderTerms("ORD1", 200, "CNY", None, None)
+TERMS = OrderTerms(100, "CNY", "app", "seller")
+OTHER_TERMS = OrderTerms(200, "CNY", None, None)
 
 
 @dataclass(frozen=True)
@@ -341,7 +341,7 @@ class TestRaces:
 @pytest.mark.parametrize("text", ["", "支付", "\x00", "}{a}", "\udcff", chr(0xD800), "-", "+", '"\\', "x" * 10_000])
 async def test_any_text_is_kept_as_it_is(orders: OrderStore, shop: Shop, text: str) -> None:
     owner = Shop(shop.owner + text, shop.numbers)
-    terms = OrderTerms(text, 10**18, text, text, None)
+    terms = OrderTerms(10**18, text, text, None)
     first = owner.attempt(key=text, fingerprint=text, attempt_id="r" + text, terms=terms, channel=text)
     await begun_and(orders, first, Finish.DONE)
     assert await orders.find(owner.owner, text, NOW) == record(first, Finish.DONE)

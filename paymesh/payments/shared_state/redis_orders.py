@@ -155,16 +155,21 @@ def _record(held: Sequence[bytes]) -> OrderRecord:
     return OrderRecord(
         fingerprint=_text(held[0]),
         attempt_id=_text(held[1]),
-        terms=None if terms is None else OrderTerms(*json.loads(terms)),
+        terms=None if terms is None else _terms(terms),
         channel=channel,
         finished=Finish(_text(held[4])) if held[4] else None,
     )
 
 
+def _terms(text: str) -> OrderTerms:
+    # The last four: earlier entries begin with the order's number.
+    return OrderTerms(*json.loads(text)[-4:])
+
+
 def _terms_text(terms: OrderTerms | None) -> str | None:
     if terms is None:
         return None
-    return json.dumps([terms.order_no, terms.amount, terms.currency, terms.app_id, terms.seller_id])
+    return json.dumps([terms.amount, terms.currency, terms.app_id, terms.seller_id])
 
 
 def _optional(text: str | None) -> bytes:

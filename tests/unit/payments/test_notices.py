@@ -15,7 +15,7 @@ from paymesh.payments.policy.compiled import Protocol
 ALIPAY = {"out_trade_no": "n1", "total_amount": "88.88", "app_id": "a1", "seller_id": "2088"}
 WECHAT = {"out_trade_no": "n1", "amount": {"total": 8888, "currency": "CNY"}, "appid": "a1", "mchid": "2088"}
 UNIONPAY = {"orderId": "n1", "txnAmt": "8888", "currencyCode": "156", "merId": "2088", "txnType": "01"}
-TERMS = OrderTerms("n1", 8888, "CNY", "a1", "2088")
+TERMS = OrderTerms(8888, "CNY", "a1", "2088")
 
 
 def read(protocol: Protocol, document: dict[str, Any]) -> Notice:
