@@ -2,35 +2,28 @@
 
 Refuses to write an answer anew: where the signature stands in the body, only its value and the name of the key change.
 UnionPay's answers are left out: nothing in them is encoded, so no field of theirs can be hidden like a form's.
-Sources: protocols.md section 1; opendocs.alipay.com "verifying answers" (v2) and "REST: verifying" (v3); WeChat Pay v3
-"verifying signatures" (pay.weixin.qq.com/doc/v3/merchant/4013053249).
+Source of what is signed, and where it stands: protocols.md section 1, held against the SDKs in tests/sdk.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from paymesh.payments.bodies.body import written_as
 from paymesh.payments.bodies.errors import BodyError
 from paymesh.payments.bodies.json_body import JsonDocument, parse_json
 from paymesh.payments.bodies.json_edit import Span, find_spans
-from paymesh.payments.bodies.limits import BodyLimits
+from paymesh.payments.bodies.limits import BodyLimits, Format, Reading
 from paymesh.payments.policy.compiled import Protocol
 from paymesh.payments.signers import Signer
 
 WECHAT_SIGNATURE_TYPE = "WECHATPAY2-SHA256-RSA2048"
 _ANSWER_ENDING = "_response"
 _SIGN, _CERTIFICATE = "sign", "alipay_cert_sn"
-_CHARSET = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_-]+)"?', re.IGNORECASE)
-_CODECS: Mapping[str, str] = {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "gbk": "gbk",
-    "gb2312": "gbk",
-    "gb18030": "gb18030",
-}
+_READING = Reading(always=Format.JSON)
+"""Alipay v2 answers are JSON called text/html, in the charset that the request asked for."""
 _READ_BEFORE = BodyLimits(max_bytes=1 << 30, max_depth=500, max_members=1 << 30)
 """Whoever hid fields in the answer has read it under its route's own limits."""
 
@@ -105,8 +98,7 @@ def _alipay_v3(answer: _Answer) -> SignedAnswer:
 
 
 def _alipay_v2(answer: _Answer) -> SignedAnswer:
-    codec = _codec_of(answer.content_type)
-    document = _read_json(answer.body, codec)
+    document, codec = _read(answer)
     text, spans = document.text, _members(document)
     told = _told(document, spans)
     sign = answer.signer.sign(text[told.value_start : told.value_end].encode(codec))
@@ -156,30 +148,14 @@ def _edited(text: str, edits: list[_Edit]) -> str:
     return text
 
 
-def _codec_of(content_type: str | None) -> str:
-    """Alipay answers in the charset that the request asked for, and says so."""
-    named = _CHARSET.search(content_type or "")
-    codec = "utf-8" if named is None else _CODECS.get(named[1].lower())
-    if codec is None:
-        raise AnswerNotSignable("the answer's charset is neither utf-8 nor gbk")
-    return codec
-
-
-def _decoded(body: bytes, codec: str) -> str:
+def _read(answer: _Answer) -> tuple[JsonDocument, str]:
+    """The document, and the codec it is written in: one that writes what it read as the same bytes."""
     try:
-        text = body.decode(codec)
-    except UnicodeDecodeError:
-        raise AnswerNotSignable(f"the answer is not {codec}") from None
-    if codec != "utf-8" and text.encode(codec) != body:
-        raise AnswerNotSignable("the answer has characters written in a way that could not be written again")
-    return text
-
-
-def _read_json(body: bytes, codec: str) -> JsonDocument:
-    try:
-        return parse_json(_decoded(body, codec).encode(), _READ_BEFORE, object_only=True)
+        codec = written_as(answer.content_type, _READING).charset or "utf-8"
+        document = parse_json(answer.body, _READ_BEFORE, object_only=True, charset=codec)
     except BodyError as error:
         raise AnswerNotSignable(str(error)) from None
+    return document, codec
 
 
 _SIGNED: Mapping[Protocol, Callable[[_Answer], SignedAnswer]] = {

@@ -159,6 +159,23 @@ def test_v2_in_gbk_is_signed_in_gbk(content_type: str) -> None:
     verify(document["sign"], '{"buyer_user_name":"李*"}'.encode("gbk"))
 
 
+@pytest.mark.parametrize("charset", ["gbk", "gb18030"])
+@given(pairs=st.lists(st.binary(min_size=2, max_size=2), max_size=8))
+def test_v2_bytes_beside_the_signature_stay_in_every_charset(charset: str, pairs: list[bytes]) -> None:
+    """No two spellings of one character: what was decoded is written again as it was."""
+    outside = b"".join(pair for pair in pairs if pair[0] > 0x80 and _text_of(pair, charset))
+    body = b'{"a_response":{},"sign":"","extra":"' + outside + b'"}'
+    found = signed(Protocol.ALIPAY_V2, body, f"text/html;charset={charset}").body
+    assert found.endswith(b'"extra":"' + outside + b'"}')
+
+
+def _text_of(pair: bytes, charset: str) -> bool:
+    try:
+        return pair.decode(charset).isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "why"),
     [
@@ -169,9 +186,10 @@ def test_v2_in_gbk_is_signed_in_gbk(content_type: str) -> None:
         (b'{"a_response":{},"b_response":{}}', None, "exactly one"),
         (b'{"a_response":["secret"]}', None, "neither an object nor a text"),
         (b'{"a_response":{},"a_response":{}}', None, "twice"),
-        (b'{"a_response":{}}', "text/html;charset=big5", "neither utf-8 nor gbk"),
-        (b'{"a_response":"\xff\xff"}', GBK, "not gbk"),
-        (b'{"a_response":"\xc0\xee"}', None, "not utf-8"),
+        (b'{"a_response":{}}', f"{GBK};charset=utf-8", "two charsets"),
+        (b'{"a_response":{}}', "text/html;charset=big5", "the charset is none of"),
+        (b'{"a_response":"\xff\xff"}', GBK, "not GBK"),
+        (b'{"a_response":"\xc0\xee"}', None, "not UTF-8"),
     ],
 )
 def test_v2_what_has_no_answer_is_not_signed(body: bytes, content_type: str | None, why: str) -> None:
