@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -41,9 +42,11 @@ class ExternalProcessor(pb_grpc.ExternalProcessorServicer):  # type: ignore[misc
                 heard = read_message(message)
                 if heard.checked is not None:
                     set_trace(parse_traceparent(heard.checked.trace_parent))
-                for reply in stream.process(heard):
-                    for written in write_reply(reply):
-                        yield written
+                written = collections.deque(one for reply in stream.process(heard) for one in write_reply(reply))
+                # A reply may wait long for the connection: many large bodies at once are not to be kept several times.
+                del message, heard
+                while written:
+                    yield written.popleft()
         finally:
             stream.close()
 

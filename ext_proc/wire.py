@@ -92,10 +92,10 @@ def write_reply(reply: Reply) -> Iterator[pb.ProcessingResponse]:
             yield _telling(response, reply.outcome)
         case ReplaceRequestBody():
             # No content-length here: the headers have gone already, and Envoy sends this body chunked.
-            mutation = pb.BodyMutation(body=reply.body)
-            yield pb.ProcessingResponse(
-                request_body=pb.BodyResponse(response=pb.CommonResponse(body_mutation=mutation))
-            )
+            response = pb.ProcessingResponse()
+            # In place: a message made of messages copies the body once for each of them.
+            response.request_body.response.body_mutation.body = reply.body
+            yield response
         case AskForResponseBody():
             yield pb.ProcessingResponse(
                 response_headers=pb.HeadersResponse(response=pb.CommonResponse()),
@@ -124,9 +124,11 @@ def _telling(
 def _pieces(body: bytes, ends: bool) -> Iterator[pb.ProcessingResponse]:
     for start in range(0, max(len(body), 1), PIECE_BYTES):
         last = start + PIECE_BYTES >= len(body)
-        piece = pb.StreamedBodyResponse(body=body[start : start + PIECE_BYTES], end_of_stream=ends and last)
-        mutation = pb.BodyMutation(streamed_response=piece)
-        yield pb.ProcessingResponse(response_body=pb.BodyResponse(response=pb.CommonResponse(body_mutation=mutation)))
+        response = pb.ProcessingResponse()
+        piece = response.response_body.response.body_mutation.streamed_response
+        piece.body = body[start : start + PIECE_BYTES]
+        piece.end_of_stream = ends and last
+        yield response
 
 
 def _mutation(headers: Iterable[tuple[str, str]], removed: Iterable[str] = ()) -> pb.HeaderMutation:

@@ -26,9 +26,12 @@ from paymesh.payments.internal_names import (
     OUTCOME_NAMESPACE,
     SANITIZE_FILTER,
 )
-from paymesh.payments.policy.compiled import Route
+from paymesh.payments.policy.compiled import Policy, Route
 
 SANITIZE_TIMEOUT = datetime.timedelta(milliseconds=500)
+SANITIZE_TIMEOUT_PER_MIB = datetime.timedelta(seconds=10)
+MAX_SANITIZE_TIMEOUT = datetime.timedelta(seconds=30)
+"""A megabyte takes ext_proc 20 ms, and bodies come at once: 200 of them must not be refused because they queue."""
 OBSERVE_TIMEOUT = datetime.timedelta(milliseconds=200)
 """The longest that watching may hold up an answer when ext_proc hangs."""
 
@@ -76,14 +79,16 @@ _TOLD = ext_proc.MetadataOptions(
 )
 
 
-def http_filters() -> list[hcm.HttpFilter]:
+def http_filters(policy: Policy) -> list[hcm.HttpFilter]:
     """All, off by default: a route that needs none pays for none."""
+    largest = max((route.max_body_bytes for route in policy.routes if route.sanitize_request), default=0)
+    timeout = min(SANITIZE_TIMEOUT + SANITIZE_TIMEOUT_PER_MIB * (largest / (1 << 20)), MAX_SANITIZE_TIMEOUT)
     sanitize = ext_proc.ExternalProcessor(
         grpc_service=_SERVICE,
         failure_mode_allow=False,
         status_on_error=envoy_type.HttpStatus(code=envoy_type.StatusCode.ServiceUnavailable),
         processing_mode=_SANITIZE_MODE,
-        message_timeout=SANITIZE_TIMEOUT,
+        message_timeout=timeout,
         metadata_options=_TOLD,
     )
     answer = ext_proc.ExternalProcessor(
@@ -92,7 +97,7 @@ def http_filters() -> list[hcm.HttpFilter]:
         # Not 503, which says that nothing was processed: the upstream has answered already.
         status_on_error=envoy_type.HttpStatus(code=envoy_type.StatusCode.InternalServerError),
         processing_mode=_ANSWER_MODE,
-        message_timeout=SANITIZE_TIMEOUT,  # of a request's body
+        message_timeout=timeout,  # of a request's body
         metadata_options=_TOLD,
     )
     observe = ext_proc.ExternalProcessor(

@@ -72,7 +72,7 @@ def _manager(policy: Policy, settings: GatewaySettings) -> hcm.HttpConnectionMan
         local_reply_config=local_replies(policy),
         http_filters=[
             ext_authz_filter.http_filter(policy),  # decides, before anything is changed or sent
-            *ext_proc_filters.http_filters(),  # transforms and observes what was allowed
+            *ext_proc_filters.http_filters(policy),  # transforms and observes what was allowed
             hcm.HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(router.Router())),
         ],
     )
