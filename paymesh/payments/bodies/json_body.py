@@ -99,6 +99,8 @@ def _parse(text: str) -> object:
 
 def end_of_white_space(text: str, position: int) -> int:
     """Where JSON's white space that begins at `position` ends."""
+    if position < len(text) and text[position] not in " \t\n\r":
+        return position  # as in nearly every place that is asked about
     match = _WHITE_SPACE.match(text, position)
     assert match is not None
     return match.end()

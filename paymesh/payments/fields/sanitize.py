@@ -126,7 +126,7 @@ def _search(
 ) -> None:
     detecting = [(number, rule) for number, rule in enumerate(rules) if rule.detect]
     for pointer, text in read.texts():
-        if any(pointer[:length] in whole for length in range(1, len(pointer) + 1)):
+        if whole and any(pointer[:length] in whole for length in range(1, len(pointer) + 1)):
             continue
         hidden: list[Hidden] = []
         for number, rule in detecting:
