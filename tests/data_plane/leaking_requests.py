@@ -9,7 +9,8 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice, product
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,6 +38,7 @@ class Shot:
 
     kind: str
     spoilt: str
+    """In which way; empty: it is good."""
     request: SignedRequest
     certificate: bool = False
     times: int = 1
@@ -51,6 +53,7 @@ class Requests:
     authority: str
     rng: random.Random
     _count: int = 0
+    _begun: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         keys = self.keys
@@ -69,16 +72,27 @@ class Requests:
         self._alipay_platform = AlipayProvider.from_folder(keys)
         self._unionpay_provider = UnionpayProvider.from_folder(keys)
 
-    def make(self, count: int) -> Iterator[Shot]:
-        """Good and spoilt by turns, every kind in each way at least once."""
-        kinds, ways = list(self._kinds().items()), list(self._ways().items())
-        for number in range(count):
-            name, make = kinds[number % len(kinds)]
-            shot = Shot(name, "good", make(), certificate=name == "mtls")
-            if number % 2:
-                spoilt, spoil = ways[number // 2 % len(ways)]
-                shot = replace(spoil(shot), spoilt=spoilt)
-            yield shot
+    def payments(self, count: int) -> Iterator[Shot]:
+        """Genuine ones, of every scheme by turns."""
+        yield from self._good(self._payments(), count)
+
+    def followers(self, count: int) -> Iterator[Shot]:
+        """Genuine queries and notifications of orders that `payments` began."""
+        yield from self._good(self._followers(), count)
+
+    def spoilt(self, count: int) -> Iterator[Shot]:
+        """Of every kind, in every way, in any order; some combinations twice."""
+        kinds = {**self._payments(), **self._followers()}
+        ways = self._ways()
+        combinations = list(product(kinds, ways))
+        self.rng.shuffle(combinations)
+        for name, way in islice(cycle(combinations), count):
+            shot = Shot(name, "", kinds[name](), certificate=name == "mtls")
+            yield replace(ways[way](shot), spoilt=way)
+
+    def _good(self, kinds: Mapping[str, Callable[[], SignedRequest]], count: int) -> Iterator[Shot]:
+        for name, make in islice(cycle(kinds.items()), count):
+            yield Shot(name, "", make(), certificate=name == "mtls")
 
     # -- values ----------------------------------------------------------------------------------------------------
 
@@ -89,11 +103,16 @@ class Requests:
         """A value that may stand in a header."""
         return self.value("pan", "phone", "resident_id", "email", "bank_account", "cvv", "token")
 
-    def order(self) -> str:
+    def order(self, provider: str = "") -> str:
         """A new number; of every tenth, part is somebody's phone."""
         self._count += 1
         number = f"leak{self._count:06}"
-        return f"{number}-{self.value('phone')}" if self._count % 10 == 0 else number
+        number = f"{number}{self.value('phone')}" if self._count % 10 == 0 else number
+        self._begun.setdefault(provider, []).append(number)
+        return number
+
+    def begun(self, provider: str) -> str:
+        return self.rng.choice(self._begun[provider])
 
     def person(self) -> dict[str, object]:
         return {
@@ -108,12 +127,10 @@ class Requests:
 
     # -- good requests ---------------------------------------------------------------------------------------------
 
-    def _kinds(self) -> Mapping[str, Callable[[], SignedRequest]]:
+    def _payments(self) -> Mapping[str, Callable[[], SignedRequest]]:
         return {
             "hmac": self.hmac,
-            "hmac query": self.hmac_query,
             "wechat_v3": self.wechat,
-            "wechat_v3 query": self.wechat_query,
             "alipay_v2 form": lambda: self.alipay("form", "POST", "utf-8"),
             "alipay_v2 GET": lambda: self.alipay("query", "GET", "utf-8"),
             "alipay_v2 gbk": lambda: self.alipay("split", "POST", "gbk"),
@@ -123,16 +140,22 @@ class Requests:
             "unionpay 11": lambda: self.unionpay(self._unionpay_11),
             "http_signature": self.http_signature,
             "jwt": self.jwt,
-            "mtls": lambda: SignedRequest("POST", "/v1/payments", JSON, self._payment()),
+            "mtls": lambda: SignedRequest("POST", "/v1/payments", JSON, self._payment("mtls")),
             "login": self.login,
+        }
+
+    def _followers(self) -> Mapping[str, Callable[[], SignedRequest]]:
+        return {
+            "hmac query": self.hmac_query,
+            "wechat_v3 query": self.wechat_query,
             "wechat notification": self.wechat_notification,
             "alipay notification": self.alipay_notification,
             "unionpay notification": self.unionpay_notification,
         }
 
-    def _payment(self) -> bytes:
+    def _payment(self, scheme: str = "") -> bytes:
         document = {
-            "order_no": self.order(),
+            "order_no": self.order(scheme),
             "amount": {"total": self.rng.randint(100, 9999), "currency": "CNY"},
             "product": self.rng.choice(("card", "offline", "alipay_qr", "wechat_qr")),
             "description": self.note(),
@@ -144,7 +167,7 @@ class Requests:
         return json.dumps(document, ensure_ascii=self.rng.random() < 0.5).encode()
 
     def hmac(self) -> SignedRequest:
-        body, target = self._payment(), f"/v1/payments?phone={self.value('phone')}&n={quote(self.value('name'))}"
+        body, target = self._payment("hmac"), f"/v1/payments?phone={self.value('phone')}&n={quote(self.value('name'))}"
         # The nonce is the caller's own choice, too.
         nonce = f"{self.value('phone')}-{self.rng.randbytes(8).hex()}"
         return SignedRequest(
@@ -159,13 +182,15 @@ class Requests:
         }
 
     def hmac_query(self) -> SignedRequest:
-        target = f"/v1/payments/{quote(self.value('phone', 'name', 'pan'))}?email={quote(self.value('email'))}"
+        order = self.begun("hmac") if self.rng.random() < 0.8 else quote(self.value("phone", "name", "pan"))
+        target = f"/v1/payments/{order}?email={quote(self.value('email'))}"
         return SignedRequest("GET", target, self._hmac.headers("GET", target))
 
     def wechat(self) -> SignedRequest:
         target = "/v3/pay/transactions/native"
         document = {
-            "appid": "wx8888888888888888", "mchid": MCHID, "description": self.note(), "out_trade_no": self.order(),
+            "appid": "wx8888888888888888", "mchid": MCHID, "description": self.note(),
+            "out_trade_no": self.order("wechat"),
             "notify_url": f"https://m.cn/n?t={self.value('token')}", "attach": self.value("address"),
             "amount": {"total": 100, "currency": "CNY"}, "payer": {"openid": self.value("token")},
         }  # fmt: skip
@@ -173,12 +198,13 @@ class Requests:
         return SignedRequest("POST", target, {**JSON, **self._wechat.headers("POST", target, body)}, body)
 
     def wechat_query(self) -> SignedRequest:
-        target = f"/v3/pay/transactions/out-trade-no/{self.value('phone')}?mchid={MCHID}&n={quote(self.value('name'))}"
+        order, name = self.begun("wechat"), quote(self.value("name"))
+        target = f"/v3/pay/transactions/out-trade-no/{order}?mchid={MCHID}&n={name}"
         return SignedRequest("GET", target, self._wechat.headers("GET", target))
 
     def _trade(self) -> dict[str, object]:
         return {
-            "out_trade_no": self.order(), "total_amount": "88.88", "subject": self.note(),
+            "out_trade_no": self.order("alipay"), "total_amount": "88.88", "subject": self.note(),
             "body": self.value("address"), "buyer_logon_id": self.value("phone", "email"),
             "ext_user_info": self.person(),
         }  # fmt: skip
@@ -206,8 +232,9 @@ class Requests:
 
     def unionpay(self, merchant: UnionpayMerchant) -> SignedRequest:
         customer = base64.b64encode(f"{{phoneNo={self.value('phone')}&cvn2={self.value('cvv')}}}".encode()).decode()
+        provider = "unionpay" if merchant is self._unionpay else "unionpay 11"
         return merchant.request(
-            {"orderId": self.order().replace("-", ""), "accNo": self.value("pan"), "customerInfo": customer,
+            {"orderId": self.order(provider), "accNo": self.value("pan"), "customerInfo": customer,
              "reqReserved": self.note(), "backUrl": f"https://m.cn/?id={self.value('resident_id')}"}
         )  # fmt: skip
 
@@ -241,16 +268,16 @@ class Requests:
 
     def wechat_notification(self) -> SignedRequest:
         resource: dict[str, object] = {
-            "mchid": MCHID, "appid": "wx8888888888888888", "out_trade_no": self.order(), "trade_state": "SUCCESS",
-            "transaction_id": self.value("bank_account"), "amount": {"total": 100, "currency": "CNY"},
-            "payer": {"openid": self.value("token")}, "attach": self.note(),
+            "mchid": MCHID, "appid": "wx8888888888888888", "out_trade_no": self.begun("wechat"),
+            "trade_state": "SUCCESS", "transaction_id": self.value("bank_account"),
+            "amount": {"total": 100, "currency": "CNY"}, "payer": {"openid": self.value("token")}, "attach": self.note(),
         }  # fmt: skip
         headers, body = self._platform.notification(resource)
         return SignedRequest("POST", "/notify/wechat", headers, body)
 
     def alipay_notification(self) -> SignedRequest:
         fields = {
-            "app_id": APP_ID, "seller_id": SELLER_ID, "out_trade_no": self.order(), "total_amount": "88.88",
+            "app_id": APP_ID, "seller_id": SELLER_ID, "out_trade_no": self.begun("alipay"), "total_amount": "88.88",
             "buyer_logon_id": self.value("phone", "email"), "subject": self.note(),
             "trade_no": self.value("bank_account"),
         }  # fmt: skip
@@ -258,7 +285,7 @@ class Requests:
         return SignedRequest("POST", "/notify/alipay", headers, body)
 
     def unionpay_notification(self) -> SignedRequest:
-        fields = {"merId": MER_ID, "orderId": self.order().replace("-", ""), "txnAmt": "100",
+        fields = {"merId": MER_ID, "orderId": self.begun("unionpay"), "txnAmt": "100",
                   "accNo": self.value("pan"), "reqReserved": self.note()}  # fmt: skip
         headers, body = self._unionpay_provider.notification(fields)
         return SignedRequest("POST", "/notify/unionpay", headers, body)
