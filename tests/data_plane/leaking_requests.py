@@ -270,7 +270,8 @@ class Requests:
         resource: dict[str, object] = {
             "mchid": MCHID, "appid": "wx8888888888888888", "out_trade_no": self.begun("wechat"),
             "trade_state": "SUCCESS", "transaction_id": self.value("bank_account"),
-            "amount": {"total": 100, "currency": "CNY"}, "payer": {"openid": self.value("token")}, "attach": self.note(),
+            "amount": {"total": 100, "currency": "CNY"}, "payer": {"openid": self.value("token")},
+            "attach": self.note(),
         }  # fmt: skip
         headers, body = self._platform.notification(resource)
         return SignedRequest("POST", "/notify/wechat", headers, body)
