@@ -7,18 +7,17 @@ embedded in their texts. Pointers name places in the tree.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from paymesh.payments.bodies import form
+from paymesh.payments.bodies.content_type import ContentType, parse_content_type
 from paymesh.payments.bodies.edits import DROP, Edit, FilePart, Replace, Splice
 from paymesh.payments.bodies.errors import BodyError, BodyErrorKind
 from paymesh.payments.bodies.json_tree import JsonTree, read_json
 from paymesh.payments.bodies.limits import Format, Reading
 from paymesh.payments.bodies.multipart import MEDIA_TYPE as MULTIPART_TYPE
-from paymesh.payments.bodies.multipart import MultipartError, boundary_of
 from paymesh.payments.bodies.parts import read_parts
 from paymesh.payments.bodies.pointer import JsonPointer
 
@@ -35,8 +34,7 @@ __all__ = [
     "written_as",
 ]
 
-_JSON_TYPE = re.compile(r"application/(?:[a-z0-9.!#$&^_-]+\+)?json")
-_CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^;\s\"]*))\s*(?=;|$)", re.IGNORECASE)
+_NO_TYPE = ContentType("", {})
 _JSON_CHARSETS = {"utf-8": "utf-8", "utf8": "utf-8"}
 _ANSWER_CHARSETS = {**_JSON_CHARSETS, "gbk": "gbk", "gb2312": "gbk", "gb18030": "gb18030"}
 
@@ -69,24 +67,17 @@ class Written(NamedTuple):
 
 def written_as(content_type: str | None, reading: Reading) -> Written:
     """How a body is written. Raises BodyError for a format that the route does not read, and for a broken type."""
-    media_type, _, _ = (content_type or "").partition(";")
-    charset = _charset(content_type or "")
+    declared = parse_content_type(content_type) if content_type else _NO_TYPE
     if reading.always is Format.JSON:
-        return Written(Format.JSON, _codec(charset, _ANSWER_CHARSETS))
-    found = _format(media_type.strip().lower())
+        return Written(Format.JSON, _codec(declared, _ANSWER_CHARSETS))
+    found = _format(declared)
     if found is None or found not in reading.formats:
         names = ", ".join(sorted(reading.formats))
         raise BodyError(BodyErrorKind.CONTENT_TYPE, f"the content type is none that is read here ({names})")
-    if found is Format.JSON:
-        return Written(found, _codec(charset, _JSON_CHARSETS))
     if found is Format.FORM:
-        return Written(found, charset)
-    try:
-        boundary = boundary_of(content_type or "")
-    except MultipartError as error:
-        raise BodyError(BodyErrorKind.CONTENT_TYPE, str(error)) from None
-    assert boundary is not None  # it is multipart/form-data
-    return Written(found, None, boundary)
+        return Written(found, declared.charset)
+    codec = _codec(declared, _JSON_CHARSETS)
+    return Written(found, codec) if found is Format.JSON else Written(found, codec, declared.boundary)
 
 
 def read_body(body: bytes, content_type: str | None, reading: Reading, *, object_only: bool = True) -> Body:
@@ -109,8 +100,10 @@ def read_body(body: bytes, content_type: str | None, reading: Reading, *, object
 
 def read_query(query: str, reading: Reading) -> Body:
     """A query string as Envoy holds it, without its question mark. Raises BodyError."""
+    if not query.isascii():
+        raise BodyError(BodyErrorKind.ENCODING, "the query is not ASCII (RFC 3986 section 2)")
     return form.read_form(
-        query.encode("utf-8", "surrogateescape"),
+        query.encode("ascii"),
         reading.limits,
         reading.embedded,
         charset_parameter=reading.charset_parameter,
@@ -141,25 +134,14 @@ class _JsonBody:
             raise BodyError(BodyErrorKind.ENCODING, f"a replacement cannot be written in {self.charset}") from None
 
 
-def _format(media_type: str) -> Format | None:
-    if _JSON_TYPE.fullmatch(media_type):
+def _format(declared: ContentType) -> Format | None:
+    if declared.is_json:
         return Format.JSON
-    return {form.MEDIA_TYPE: Format.FORM, MULTIPART_TYPE: Format.MULTIPART}.get(media_type)
+    return {form.MEDIA_TYPE: Format.FORM, MULTIPART_TYPE: Format.MULTIPART}.get(declared.media_type)
 
 
-def _charset(content_type: str) -> str | None:
-    if ";" not in content_type:
-        return None
-    named = [quoted or plain for quoted, plain in _CHARSET.findall(content_type)]
-    if len(named) > 1:
-        raise BodyError(BodyErrorKind.CONTENT_TYPE, "the content type names two charsets")
-    return named[0] if named else None
-
-
-def _codec(charset: str | None, known: Mapping[str, str]) -> str | None:
-    if charset is None:
-        return None
-    codec = known.get(charset.strip().lower())
+def _codec(declared: ContentType, known: Mapping[str, str]) -> str:
+    codec = known.get("utf-8" if declared.charset is None else declared.charset)
     if codec is None:
         raise BodyError(BodyErrorKind.CONTENT_TYPE, f"the charset is none of {', '.join(sorted(known))}")
     return codec

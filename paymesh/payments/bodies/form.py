@@ -7,24 +7,23 @@ that are not the charset's, a body that is no form. Source of the encoding: WHAT
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote_plus, unquote_to_bytes
 
 from paymesh.payments.bodies.edits import DROP, Cut, Edit, Replace, Splice, spliced
 from paymesh.payments.bodies.errors import BodyError, BodyErrorKind
-from paymesh.payments.bodies.json_body import refuse_one_name_in_two_cases
+from paymesh.payments.bodies.json_body import check_shape, refuse_one_name_in_two_cases
 from paymesh.payments.bodies.json_tree import JsonTree, apart, texts_of, with_embedded
 from paymesh.payments.bodies.limits import BodyLimits
+from paymesh.payments.bodies.offsets import in_percent_encoding, moved
 from paymesh.payments.bodies.pointer import JsonPointer
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 CHARSETS: Mapping[str, str] = {"utf-8": "utf-8", "utf8": "utf-8", "gbk": "gbk", "gb2312": "gbk"}
 """What a form may be written in, with the codec's name."""
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_UNIT = re.compile(r"%[0-9A-Fa-f]{2}|.", re.DOTALL)
-"""One byte as it is written."""
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f\"<>{}]")
 """What a name of a parameter never holds, but another format that is called a form does."""
 _UNTOUCHED = "*-._"
@@ -87,20 +86,22 @@ class Form:
         """The form with those values replaced. Raises BodyError for a text that its charset cannot write."""
         plain, inner = apart(edits, self.embedded)
         gone = {pointer[0] for pointer, change in plain.items() if change is DROP and pointer[0] in self.places}
+        if len(gone) == len(self.places):
+            return b"" if gone else self.source
         cuts = [self._without(name, gone) for name in gone]
         for (name, *rest), change in plain.items():
             place = self.places.get(name)
             if place is None or rest:
                 continue
             if isinstance(change, Replace):
-                cuts.append((place.value_start, place.end, self._encoded(change.text)))
+                equals = "" if place.has_equals else "="
+                cuts.append((place.value_start, place.end, equals + self._encoded(change.text)))
             elif isinstance(change, Splice):
                 cuts += self._within(place, change.parts)
         for (name, *_), changes in inner.items():
             cuts += self._within(self.places[name], self.embedded[(name,)].cuts(changes))
-        if not cuts:
-            return self.source
-        return spliced(self.source.decode("latin-1"), cuts).encode("latin-1")
+        edited = spliced(self.source.decode("latin-1"), cuts).encode("latin-1") if cuts else self.source
+        return self.source if edited == self.source else edited
 
     def _without(self, name: str, gone: set[str]) -> Cut:
         place = self.places[name]
@@ -109,22 +110,11 @@ class Form:
             return place.start, place.end + 1, ""
         return (place.start if leads else place.start - 1), place.end, ""
 
-    def _within(self, place: Parameter, parts: tuple[Cut, ...] | list[Cut]) -> list[Cut]:
+    def _within(self, place: Parameter, parts: Iterable[Cut]) -> list[Cut]:
         """Ranges of a value's characters as ranges of the source."""
-        raw = self.source[place.value_start : place.end].decode("latin-1")
-        text = place.value.decode(self.charset)
-        if "%" not in raw and len(raw) == len(text):
-            at: list[int] | range = range(len(raw) + 1)
-        else:
-            # The value's bytes as they are written, then its characters as so many bytes each.
-            units = [match.start() for match in _UNIT.finditer(raw)]
-            units.append(len(raw))
-            at, position = [0], 0
-            for character in text:
-                position += len(character.encode(self.charset))
-                at.append(units[position])
-        begin = place.value_start
-        return [(begin + at[start], begin + at[end], self._encoded(new)) for start, end, new in parts]
+        raw = self.source[place.value_start : place.end]
+        offsets = in_percent_encoding(raw, place.value.decode(self.charset), self.charset)
+        return moved(parts, offsets, self._encoded, place.value_start)
 
     def _encoded(self, text: str) -> str:
         try:
@@ -157,8 +147,10 @@ def read_form(
         values[name] = _text(parameter.value, codec)
     if len(places) > 1:
         refuse_one_name_in_two_cases(places)
-    wanted = frozenset(pointer for pointer in embedded if len(pointer) == 1)
-    _, inner = with_embedded(values, wanted, limits) if wanted else (values, {})
+    inner: dict[JsonPointer, JsonTree] = {}
+    if embedded:
+        _, inner = with_embedded(values, embedded, limits)
+        check_shape(tuple(text for tree in inner.values() for text in tree.sources()), values, limits, len(values))
     return Form(source, codec, places, values, inner)
 
 

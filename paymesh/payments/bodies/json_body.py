@@ -55,7 +55,7 @@ def parse_json(
     value = _parse(text)
     if object_only and not isinstance(value, dict):
         raise BodyError(BodyErrorKind.NOT_OBJECT, "the top level is no object")
-    _check_shape(text, value, limits)
+    check_shape((text,), value, limits)
     # json joins escaped pairs, so what is left of them in a string is half of one.
     if _SURROGATE_ESCAPE.search(body) and any(_SURROGATE.search(found) for found in _strings(value)):
         raise BodyError(BodyErrorKind.SURROGATE, "a string has half of a surrogate pair")
@@ -106,11 +106,17 @@ def end_of_white_space(text: str, position: int) -> int:
     return match.end()
 
 
-def _check_shape(text: str, value: object, limits: BodyLimits) -> None:
+def check_shape(texts: Collection[str], value: object, limits: BodyLimits, parameters: int = 0) -> None:
+    """BodyError(DEPTH, MEMBERS): the value is too deep, or has too many members.
+
+    `texts`: all JSON that is in it; `parameters`: how many a form around them has.
+    """
     # Brackets and commas bound depth and members from above, so an ordinary body is never walked.
-    openings = text.count("{") + text.count("[")
-    if openings <= limits.max_depth and openings + text.count(",") <= limits.max_members:
-        return
+    openings = sum(text.count("{") + text.count("[") for text in texts) + bool(parameters)
+    if openings <= limits.max_depth:
+        commas = sum(text.count(",") for text in texts)
+        if openings + commas + parameters <= limits.max_members:
+            return
     depth, members, level = 0, 0, [value]
     while level := [container for container in level if isinstance(container, dict | list)]:
         depth += 1

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from paymesh.payments.bodies.edits import DROP, Cut, Drop, Edit, Replace, Splice, spliced
 from paymesh.payments.bodies.errors import BodyError, BodyErrorKind
-from paymesh.payments.bodies.json_body import MISSING, JsonDocument, lookup, parse_json
+from paymesh.payments.bodies.json_body import MISSING, JsonDocument, check_shape, lookup, parse_json
 from paymesh.payments.bodies.json_edit import Span, cuts_of, find_spans
 from paymesh.payments.bodies.limits import BodyLimits
+from paymesh.payments.bodies.offsets import in_json_string, moved
 from paymesh.payments.bodies.pointer import JsonPointer
-
-_CHARACTER = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]", re.DOTALL
-)
-"""One character of a JSON string as it is written; a pair of surrogate escapes is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +23,13 @@ class JsonTree:
     document: JsonDocument
     value: object
     embedded: Mapping[JsonPointer, JsonTree]
+    """Those of this very document; what is embedded in them is theirs."""
+
+    def sources(self) -> Iterator[str]:
+        """The texts that all of it was read from."""
+        yield self.document.text
+        for tree in self.embedded.values():
+            yield from tree.sources()
 
     def texts(self) -> Iterator[tuple[JsonPointer, str]]:
         """Every text and number, in order; an embedded document's own texts instead of the one it is written in."""
@@ -60,16 +62,18 @@ class JsonTree:
         if isinstance(change, Splice):
             if self.document.text[span.value_start] == '"':
                 return self._within(span, change.parts)
+            found = lookup(self.value, pointer)
+            if isinstance(found, bool) or not isinstance(found, int | Decimal):
+                return []  # no text
             # A number becomes the text that is left of it.
-            return _quoted(spliced(str(lookup(self.value, pointer)), change.parts))
+            return _quoted(spliced(str(found), change.parts))
         return "null" if isinstance(lookup(self.value, pointer[:-1]), list) else DROP
 
-    def _within(self, span: Span, parts: tuple[Cut, ...] | list[Cut]) -> list[Cut]:
+    def _within(self, span: Span, parts: Iterable[Cut]) -> list[Cut]:
         """Ranges of a string's characters as ranges of the document."""
         begin, end = span.value_start + 1, span.value_end - 1
         raw = self.document.text[begin:end]
-        at = _positions(raw) if "\\" in raw else range(len(raw) + 1)
-        return [(begin + at[start], begin + at[stop], _quoted(new)[1:-1]) for start, stop, new in parts]
+        return moved(parts, in_json_string(raw), lambda new: _quoted(new)[1:-1], begin)
 
 
 def read_json(
@@ -78,22 +82,31 @@ def read_json(
     """The tree. Raises BodyError."""
     document = parse_json(body, limits, object_only=object_only, charset=charset)
     value, inner = with_embedded(document.value, embedded, limits)
-    return JsonTree(document, value, inner)
+    tree = JsonTree(document, value, inner)
+    if inner:
+        check_shape(tuple(tree.sources()), value, limits)
+    return tree
 
 
 def with_embedded(
     value: object, embedded: frozenset[JsonPointer], limits: BodyLimits
 ) -> tuple[object, dict[JsonPointer, JsonTree]]:
-    """The value with every text at these pointers read as a document. It is changed in place. Raises BodyError."""
+    """The value with every text at these pointers read as a document. It is changed in place. Raises BodyError.
+
+    Each document reads what is embedded in it; the limits hold for it alone: who has them all checks the whole.
+    """
     found: dict[JsonPointer, JsonTree] = {}
     for pointer in sorted(embedded, key=len):
+        if any(pointer[: len(outer)] == outer for outer in found):
+            continue
         text = lookup(value, pointer)
         if text is MISSING or text is None or text == "":
             continue
         if not isinstance(text, str):
             raise BodyError(BodyErrorKind.NOT_JSON, "what is to be an embedded document is no text")
         deeper = replace(limits, max_depth=max(1, limits.max_depth - len(pointer)))
-        tree = read_json(text.encode("utf-8", "surrogatepass"), deeper, frozenset(), object_only=True)
+        inside = below(embedded, pointer)
+        tree = read_json(text.encode("utf-8", "surrogatepass"), deeper, inside, object_only=True)
         parent = lookup(value, pointer[:-1])
         if isinstance(parent, dict):
             parent[pointer[-1]] = tree.value
@@ -101,6 +114,12 @@ def with_embedded(
             parent[int(pointer[-1])] = tree.value
         found[pointer] = tree
     return value, found
+
+
+def below(embedded: frozenset[JsonPointer], pointer: JsonPointer) -> frozenset[JsonPointer]:
+    """Those pointers that reach further than this one, from its place on."""
+    length = len(pointer)
+    return frozenset(other[length:] for other in embedded if len(other) > length and other[:length] == pointer)
 
 
 def apart(
@@ -136,9 +155,3 @@ def texts_of(value: object, at: JsonPointer = ()) -> Iterator[tuple[JsonPointer,
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _positions(raw: str) -> list[int]:
-    positions = [match.start() for match in _CHARACTER.finditer(raw)]
-    positions.append(len(raw))
-    return positions

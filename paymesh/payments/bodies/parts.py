@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from paymesh.payments.bodies.edits import Cut, Edit, FilePart, Replace, Splice, spliced
+from paymesh.payments.bodies.edits import DROP, Cut, Edit, FilePart, Replace, spliced
 from paymesh.payments.bodies.errors import BodyError, BodyErrorKind
-from paymesh.payments.bodies.json_body import refuse_one_name_in_two_cases
-from paymesh.payments.bodies.json_tree import JsonTree, apart, read_json, texts_of
+from paymesh.payments.bodies.json_body import check_shape, refuse_one_name_in_two_cases
+from paymesh.payments.bodies.json_tree import JsonTree, apart, below, read_json, texts_of
 from paymesh.payments.bodies.limits import BodyLimits
 from paymesh.payments.bodies.multipart import MultipartError, Part, parts_of
+from paymesh.payments.bodies.offsets import in_bytes, moved
 from paymesh.payments.bodies.pointer import JsonPointer
-
-_JSON_TYPE = b"application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +20,7 @@ class Parts:
     """A multipart body that was read; `source` is what it was read from."""
 
     source: bytes
+    boundary: bytes
     places: Mapping[str, Part]
     value: Mapping[str, object]
     embedded: Mapping[JsonPointer, JsonTree]
@@ -38,32 +38,30 @@ class Parts:
                 cuts += self._cuts(name, part, change)
         for (name, *_), changes in inner.items():
             cuts += self._within(self.places[name], self.embedded[(name,)].cuts(changes))
-        return spliced(self.source.decode("latin-1"), cuts).encode("latin-1") if cuts else self.source
+        if not cuts:
+            return self.source
+        edited = spliced(self.source.decode("latin-1"), cuts).encode("latin-1")
+        gone = sum(1 for (name, *rest), change in plain.items() if change is DROP and not rest and name in self.places)
+        if edited.count(b"--" + self.boundary) != len(self.places) - gone + 1:
+            # Hiding what stood between the pieces of a boundary would let the sender end a part where we see none end.
+            raise BodyError(BodyErrorKind.FORM, "a boundary would come into being inside a part")
+        return self.source if edited == self.source else edited
 
     def _cuts(self, name: str, part: Part, change: Edit) -> list[Cut]:
-        if isinstance(change, Replace | Splice) and isinstance(self.value[name], FilePart):
+        if change is DROP:
+            return [(part.start, part.end, "")]
+        if isinstance(self.value[name], FilePart):
             raise ValueError("a file is dropped or left")  # noqa: TRY004 - of the edit, not of a type
+        if (name,) in self.embedded:
+            return self._within(part, self.embedded[(name,)].cuts({(): change}))
         if isinstance(change, Replace):
-            text = change.text
-            if (name,) in self.embedded:
-                text = f'"{text}"'  # what stands for a whole document has no character that JSON escapes
-            return [(part.content_start, part.content_end, _bytes(text))]
-        if isinstance(change, Splice):
-            return self._within(part, change.parts)
-        return [(part.start, part.end, "")]
+            return [(part.content_start, part.content_end, _bytes(change.text))]
+        return self._within(part, change.parts)
 
-    def _within(self, part: Part, cuts: tuple[Cut, ...] | list[Cut]) -> list[Cut]:
+    def _within(self, part: Part, cuts: Iterable[Cut]) -> list[Cut]:
         """Ranges of a part's characters as ranges of the source."""
-        content = self.source[part.content_start : part.content_end]
-        text = content.decode()
-        at: list[int] | range = range(len(text) + 1)
-        if len(text) != len(content):
-            at, position = [0], 0
-            for character in text:
-                position += len(character.encode())
-                at.append(position)
-        begin = part.content_start
-        return [(begin + at[start], begin + at[end], _bytes(new)) for start, end, new in cuts]
+        text = self.source[part.content_start : part.content_end].decode()
+        return moved(cuts, in_bytes(text, "utf-8"), _bytes, part.content_start)
 
 
 def read_parts(body: bytes, boundary: bytes, limits: BodyLimits, embedded: frozenset[JsonPointer]) -> Parts:
@@ -83,9 +81,8 @@ def read_parts(body: bytes, boundary: bytes, limits: BodyLimits, embedded: froze
             raise BodyError(BodyErrorKind.DUPLICATE_KEY, "a part came twice")
         places[name] = part
         content = body[part.content_start : part.content_end]
-        media_type = (part.content_type or b"").partition(b";")[0].strip().lower()
-        if media_type == _JSON_TYPE or (name,) in embedded:
-            trees[(name,)] = read_json(content, limits, frozenset(), object_only=False)
+        if part.is_json or (name,) in embedded:
+            trees[(name,)] = read_json(content, limits, below(embedded, (name,)), object_only=False)
             values[name] = trees[(name,)].value
         elif part.is_file:
             values[name] = FilePart(len(content))
@@ -93,11 +90,16 @@ def read_parts(body: bytes, boundary: bytes, limits: BodyLimits, embedded: froze
             values[name] = _text(content)
     if len(places) > 1:
         refuse_one_name_in_two_cases(places)
-    return Parts(body, places, values, trees)
+    if trees:
+        check_shape(tuple(text for tree in trees.values() for text in tree.sources()), values, limits, len(values))
+    return Parts(body, boundary, places, values, trees)
 
 
 def _bytes(text: str) -> str:
-    return text.encode("utf-8").decode("latin-1")
+    try:
+        return text.encode("utf-8").decode("latin-1")
+    except UnicodeEncodeError:
+        raise BodyError(BodyErrorKind.ENCODING, "a replacement cannot be written in utf-8") from None
 
 
 def _text(content: bytes) -> str:
