@@ -146,9 +146,17 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
 
 
 def _content_type(context: CheckContext) -> str | None:
-    """For ext_proc, which sees the body without its headers. Only where it has something to do there."""
-    sanitized = context.route is not None and context.route.sanitize_request
-    return next(iter(context.request.headers.get("content-type", ())), None) if sanitized else None
+    """For ext_proc, which sees the body without its head. Only where it has something to do there."""
+    route, caller = context.route, context.caller
+    if route is None or not route.sanitize_request:
+        return None
+    content_type = next(iter(context.request.headers.get("content-type", ())), "")
+    parameter = route.request_reading.charset_parameter
+    if parameter is None or caller is None or "charset" in content_type.lower():
+        return content_type
+    # The form's charset may stand in the query alone (Alipay v2).
+    named = caller.parameters.get(parameter)
+    return content_type if named is None else f"{content_type}; charset={named}"
 
 
 def _header(name: str, value: str) -> base_pb2.HeaderValueOption:

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from paymesh.cli.demo.alipay_signing import AlipayMerchant, Place
 from paymesh.cli.demo.world import Answer, World
 from paymesh.cli.stack.local_stack import DEMO_POLICY, LocalStack, StackOptions
 from paymesh.cli.stack.ports import Ports
@@ -59,6 +60,23 @@ routes:
       comparisons: [{{compare: /discount, relation: at_most, to: /total}}]
     sanitize:
       request: [{{detect: [pan, phone, resident_id, email, bank_account], action: mask}}]
+  - name: alipay-order
+    match: {{path: /masked/gateway.do, methods: [GET, POST], signed_parameters: {{method: alipay.trade.order}}}}
+    operation: other
+    schemes: [alipay_v2]
+    service: echo
+    validation: {{fields: [{{field: /biz_content/buyer/phone, kind: phone}}]}}
+    sanitize:
+      service_verifies: false
+      request:
+        - {{field: /biz_content/buyer/phone, action: mask, kind: phone}}
+        - {{field: /biz_content/buyer/name, action: mask, kind: name}}
+        - {{field: /biz_content/buyer/phone, place: query, action: mask, kind: phone}}
+  - name: alipay-other
+    match: {{path: /masked/gateway.do, methods: [GET, POST], signed_parameters: {{method: alipay.trade.other}}}}
+    operation: other
+    schemes: [alipay_v2]
+    service: echo
   - name: upload
     match: {{path: /v1/upload, methods: [POST]}}
     operation: other
@@ -211,6 +229,35 @@ async def test_a_multipart_body_is_judged_and_masked_in_its_parts(gateway: Gatew
     assert (refused.status, refused.reason) == (400, "field_invalid")
     assert (await gateway.order(multipart("13812341234", "tel 138-1234-1234"), type_)).status == 200
     assert gateway.received[0][2] == multipart("138****1234", "tel 138****1234")
+
+
+@pytest.mark.parametrize("place", ["form", "split"])
+@pytest.mark.parametrize("charset", ["utf-8", "gbk"])
+async def test_an_alipay_form_is_masked_inside_its_biz_content(gateway: Gateway, place: Place, charset: str) -> None:
+    merchant = AlipayMerchant.from_file("2021000000000001", gateway.world.keys / "alipay_merchant.pem")
+    content = {"out_trade_no": "A-1", "buyer": {"phone": "13812341234", "name": "张三"}, "subject": "茶叶 & more"}
+    for method, changed in (("alipay.trade.order", True), ("alipay.trade.other", False)):
+        gateway.received.clear()
+        request = merchant.request(method, content, place=place, charset=charset)
+        target = request.target.replace("/gateway.do", "/masked/gateway.do")
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert (await gateway.world.send("POST", target, headers, request.body)).status == 200
+        [(path, _, body)] = gateway.received
+        expected = request.body
+        if changed:
+            name, masked = (quote_plus(text, encoding=charset).encode() for text in ("张三", "张**"))
+            expected = expected.replace(b"13812341234", b"138****1234").replace(name, masked.replace(b"%2A", b"*"))
+        assert (path, body) == (target, expected)
+
+
+async def test_an_alipay_query_is_masked_inside_its_biz_content(gateway: Gateway) -> None:
+    merchant = AlipayMerchant.from_file("2021000000000001", gateway.world.keys / "alipay_merchant.pem")
+    request = merchant.request(
+        "alipay.trade.order", {"buyer": {"phone": "13812341234"}}, place="query", http_method="GET"
+    )
+    target = request.target.replace("/gateway.do", "/masked/gateway.do")
+    assert (await gateway.world.send("GET", target, {})).status == 200
+    assert gateway.received[0][0] == target.replace("13812341234", "138****1234")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 JsonPointer = tuple[str, ...]
 """A path into a document: object member names (RFC 6901 reference tokens, unescaped)."""
+WILDCARD = "*"
+"""As a token of a rule's pointer: every element of an array."""
 
 
 def show_pointer(pointer: JsonPointer) -> str:

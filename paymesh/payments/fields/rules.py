@@ -13,11 +13,11 @@ from decimal import Context, Decimal
 
 from paymesh.payments.bodies.body import FilePart
 from paymesh.payments.bodies.json_body import MISSING, lookup
-from paymesh.payments.bodies.pointer import show_pointer
+from paymesh.payments.bodies.pointer import WILDCARD, show_pointer
 from paymesh.payments.fields.facts import OrderFacts
 from paymesh.payments.fields.kinds import problem as kind_problem
 from paymesh.payments.fields.kinds import seconds_of
-from paymesh.payments.fields.wildcard import WILDCARD, places
+from paymesh.payments.fields.wildcard import places
 from paymesh.payments.policy.callers import Merchant
 from paymesh.payments.policy.field_rules import (
     CompareRule,

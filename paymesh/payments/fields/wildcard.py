@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from paymesh.payments.bodies.json_body import MISSING, lookup
-from paymesh.payments.bodies.pointer import JsonPointer
-
-WILDCARD = "*"
+from paymesh.payments.bodies.pointer import WILDCARD, JsonPointer
 
 
 def places(value: object, pointer: JsonPointer) -> Iterator[JsonPointer]:

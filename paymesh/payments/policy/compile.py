@@ -15,10 +15,11 @@ from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
 from paymesh.payments.policy.callers import AmountRange, BucketSize, Merchant, Scheme
 from paymesh.payments.policy.compile_credentials import CredentialCompiler
-from paymesh.payments.policy.compile_fields import SIGNED_AGAIN, check_ring_uses, compile_key_rings
+from paymesh.payments.policy.compile_fields import check_ring_uses, compile_key_rings
 from paymesh.payments.policy.compile_routes import Named, compile_route, specificity
 from paymesh.payments.policy.compile_users import check_route_users, compile_user_providers
 from paymesh.payments.policy.credential_documents import AlipayCredentialDocument
+from paymesh.payments.policy.field_checks import SIGNED_AGAIN
 from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.merchant_table_document import compile_merchant_table
 from paymesh.payments.policy.observability_document import compile_tracing

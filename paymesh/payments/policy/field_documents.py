@@ -81,7 +81,10 @@ class FieldRuleDocument(Document):
     """What one field must be. Every violation is told, not only the first."""
 
     field: Pointer = Field(description="`*` stands for every element of an array: /items/*/price.")
-    place: Place = Field(Place.BODY, description="Elsewhere than in the body a field is /name.")
+    place: Place = Field(
+        Place.BODY,
+        description="Elsewhere than in the body a field is /name; in a query also /name/... of an embedded document.",
+    )
     required: StrictBool = False
     type: JsonType | None = Field(None, description="Its type in JSON.")
     kind: Kind | None = Field(None, description="What it is, such as phone or pan: decides what is valid.")
@@ -152,7 +155,10 @@ class SanitizeRuleDocument(Document):
         None,
         description="`*` stands for every element of an array. With detect: only texts at or below it; absent: all.",
     )
-    place: Place = Field(Place.BODY, description="Elsewhere than in the body a field is /name.")
+    place: Place = Field(
+        Place.BODY,
+        description="Elsewhere than in the body a field is /name; in a query also /name/... of an embedded document.",
+    )
     detect: tuple[Detector, ...] = Field((), description="What to look for in texts, however it is written.")
     action: SanitizeAction
     kind: MaskKind | None = Field(
