@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from paymesh.payments.bodies.errors import BodyError
 from paymesh.payments.bodies.form import CHARSETS, MEDIA_TYPE, parameters
+from paymesh.payments.bodies.json_body import refuse_one_name_in_two_cases
 from paymesh.payments.request import Request
 
 MAX_PARAMETERS = 200
@@ -32,13 +33,17 @@ def parse_parameters(encoded: bytes) -> Parameters:
         parts = parameters(encoded, MAX_PARAMETERS)
     except BodyError as error:
         raise FormError(str(error)) from None
-    for part in parts:
-        if not part.has_equals or not _NAME.fullmatch(part.name):
+    for raw_name, value, _ in parts:
+        if value is None or not _NAME.fullmatch(raw_name):
             raise FormError("a parameter has no value, or a name that is not plain ASCII")
-        name = part.name.decode()
+        name = raw_name.decode()
         if name in found:
             raise FormError(f"parameter {name} came twice")
-        found[name] = part.value
+        found[name] = value
+    try:
+        refuse_one_name_in_two_cases(found)
+    except BodyError:
+        raise FormError("two parameters have names that differ in case only") from None
     return found
 
 

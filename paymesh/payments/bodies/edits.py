@@ -49,7 +49,8 @@ def spliced(text: str, cuts: Iterable[Cut]) -> str:
     """The text with those ranges replaced. A range inside another one, or overlapping an earlier one, is covered."""
     parts: list[str] = []
     position = 0
-    for start, end, replacement in sorted(cuts, key=lambda cut: (cut[0], -cut[1])):
+    # What goes in before a range is no part of it.
+    for start, end, replacement in sorted(cuts, key=lambda cut: (cut[0], cut[1] > cut[0], -cut[1])):
         if start < position:
             continue
         parts += (text[position:start], replacement)

@@ -23,18 +23,24 @@ from paymesh.payments.bodies.pointer import JsonPointer
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 CHARSETS: Mapping[str, str] = {"utf-8": "utf-8", "utf8": "utf-8", "gbk": "gbk", "gb2312": "gbk"}
 """What a form may be written in, with the codec's name."""
-_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f][0-9A-Fa-f])")
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f\"<>{}]")
 """What a name of a parameter never holds, but another format that is called a form does."""
+_AMPERSAND = ord("&")
 _UNTOUCHED = "*-._"
 """What the encoding leaves as it is, beside letters and digits."""
 
 
-class Parameter(NamedTuple):
-    """One segment between two `&`. Positions are bytes of the source; the value's bytes are decoded once."""
+Parameter = tuple[bytes, bytes | None, bytes]
+"""Name and value, decoded once (None: there is no `=`), and the segment between two `&` that they were read from, with
+spaces for its plus signs."""
 
-    name: bytes
+
+class Place(NamedTuple):
+    """Where a parameter stands. Positions are bytes of the source."""
+
     value: bytes
+    """Decoded once."""
     start: int
     value_start: int
     end: int
@@ -43,30 +49,26 @@ class Parameter(NamedTuple):
 
 def parameters(encoded: bytes, at_most: int) -> list[Parameter]:
     """Every parameter, in order; empty segments are none. Raises BodyError."""
-    found: list[Parameter] = []
     if not encoded:
-        return found
-    parts = encoded.split(b"&", at_most)
-    if len(parts) > at_most:
+        return []
+    # A plus is a space wherever it stands, and both are one byte.
+    segments = encoded.replace(b"+", b" ").split(b"&", at_most)
+    if len(segments) > at_most:
         raise BodyError(BodyErrorKind.MEMBERS, f"more than {at_most} parameters")
     if b"%" in encoded and _BROKEN_ESCAPE.search(encoded):
         raise BodyError(BodyErrorKind.ENCODING, "a percent-escape is broken")
-    start = 0
-    for part in parts:
-        end = start + len(part)
-        if part:
-            name, equals, value = part.partition(b"=")
-            found.append(
-                Parameter(_decoded(name), _decoded(value), start, start + len(name) + len(equals), end, bool(equals))
-            )
-        start = end + 1
+    found: list[Parameter] = []
+    for segment in segments:
+        name, equals, value = segment.partition(b"=")
+        if b"%" in name:
+            name = unquote_to_bytes(name)
+        if b"%" in value:
+            value = unquote_to_bytes(value)
+        if equals:
+            found.append((name, value, segment))
+        elif segment:
+            found.append((name, None, segment))
     return found
-
-
-def _decoded(encoded: bytes) -> bytes:
-    if b"+" in encoded:
-        encoded = encoded.replace(b"+", b" ")
-    return unquote_to_bytes(encoded) if b"%" in encoded else encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Form:
 
     source: bytes
     charset: str
-    places: Mapping[str, Parameter]
+    places: Mapping[str, Place]
     value: Mapping[str, object]
     embedded: Mapping[JsonPointer, JsonTree]
 
@@ -85,7 +87,7 @@ class Form:
     def edit(self, edits: Mapping[JsonPointer, Edit]) -> bytes:
         """The form with those values replaced. Raises BodyError for a text that its charset cannot write."""
         plain, inner = apart(edits, self.embedded)
-        gone = {pointer[0] for pointer, change in plain.items() if change is DROP and pointer[0] in self.places}
+        gone = {name for (name, *rest), change in plain.items() if change is DROP and not rest and name in self.places}
         if len(gone) == len(self.places):
             return b"" if gone else self.source
         cuts = [self._without(name, gone) for name in gone]
@@ -110,7 +112,7 @@ class Form:
             return place.start, place.end + 1, ""
         return (place.start if leads else place.start - 1), place.end, ""
 
-    def _within(self, place: Parameter, parts: Iterable[Cut]) -> list[Cut]:
+    def _within(self, place: Place, parts: Iterable[Cut]) -> list[Cut]:
         """Ranges of a value's characters as ranges of the source."""
         raw = self.source[place.value_start : place.end]
         offsets = in_percent_encoding(raw, place.value.decode(self.charset), self.charset)
@@ -137,14 +139,20 @@ def read_form(
         raise BodyError(BodyErrorKind.SIZE, f"the body is longer than {limits.max_bytes} bytes")
     found = parameters(source, limits.max_members)
     codec = _charset(found, charset, charset_parameter)
-    places: dict[str, Parameter] = {}
+    places: dict[str, Place] = {}
     values: dict[str, object] = {}
-    for parameter in found:
-        name = _name(parameter, codec, is_query=is_query)
+    position = 0
+    for raw_name, raw_value, segment in found:
+        if raw_value is None and not is_query:
+            raise BodyError(BodyErrorKind.FORM, "the body is no form: a part of it has no `=`")
+        name = _name(raw_name, codec)
         if name in places:
             raise BodyError(BodyErrorKind.DUPLICATE_KEY, "a parameter came twice")
-        places[name] = parameter
-        values[name] = _text(parameter.value, codec)
+        while source[position] == _AMPERSAND:
+            position += 1
+        places[name] = _place(raw_value, segment, position)
+        position += len(segment)
+        values[name] = _text(raw_value or b"", codec)
     if len(places) > 1:
         refuse_one_name_in_two_cases(places)
     inner: dict[JsonPointer, JsonTree] = {}
@@ -154,10 +162,15 @@ def read_form(
     return Form(source, codec, places, values, inner)
 
 
-def _name(parameter: Parameter, codec: str, *, is_query: bool) -> str:
-    if not parameter.has_equals and not is_query:
-        raise BodyError(BodyErrorKind.FORM, "the body is no form: a part of it has no `=`")
-    name = _text(parameter.name, codec)
+def _place(value: bytes | None, segment: bytes, start: int) -> Place:
+    end = start + len(segment)
+    if value is None:
+        return Place(b"", start, end, end, False)
+    return Place(value, start, start + segment.index(b"=") + 1, end, True)
+
+
+def _name(raw: bytes, codec: str) -> str:
+    name = _text(raw, codec)
     if not name or _NO_NAME.search(name):
         raise BodyError(BodyErrorKind.FORM, "the body is no form: a name in it is not one")
     return name
@@ -167,7 +180,7 @@ def _charset(found: list[Parameter], declared: str | None, charset_parameter: st
     named = None
     if charset_parameter is not None:
         wanted = charset_parameter.encode()
-        named = next((parameter.value for parameter in found if parameter.name == wanted), None)
+        named = next((value for name, value, _ in found if name == wanted), None)
     said = [declared] if declared is not None else []
     said += [named.decode("ascii", "replace")] if named else []
     codecs = {CHARSETS.get(one.strip().lower()) for one in said} or {"utf-8"}

@@ -161,7 +161,7 @@ def refuse_one_name_in_two_cases(names: Collection[str]) -> None:
     if together.isascii() and (together.islower() or together.isdigit()):
         return
     if len({name.casefold() for name in names}) != len(names):
-        raise BodyError(BodyErrorKind.DUPLICATE_KEY, "an object has two members whose names differ in case only")
+        raise BodyError(BodyErrorKind.DUPLICATE_KEY, "two names differ in case only")
 
 
 def _integer(token: str) -> int:

@@ -50,7 +50,7 @@ def sent(target: str = "/", body: bytes = b"", content_type: str | tuple[str, ..
         (b"a=1;b=2", {"a": b"1;b=2"}),
         (b"a=1?b", {"a": b"1?b"}),
         (b"a=%2526", {"a": b"%26"}),
-        (b"A=1&a=2", {"A": b"1", "a": b"2"}),
+        (b"A=1&b=2", {"A": b"1", "b": b"2"}),
     ],
 )
 def test_parameters(encoded: bytes, expected: dict[str, bytes]) -> None:
@@ -70,6 +70,7 @@ def test_parameters(encoded: bytes, expected: dict[str, bytes]) -> None:
         ("é=1".encode(), "a name"),
         (b"a=1&a=1", "a came twice"),
         (b"a=1&%61=2", "a came twice"),
+        (b"A=1&a=2", "in case"),
         (b"a=%", "broken"),
         (b"a=%4", "broken"),
         (b"a=%zz", "broken"),
@@ -108,6 +109,7 @@ def test_every_encoders_spelling_is_read(parameters: dict[str, bytes], data: st.
             )
         )
 
+    assume(len({name.lower() for name in parameters}) == len(parameters))
     encoded = "&".join(f"{name}={spelled(value)}" for name, value in parameters.items())
     assert parse_parameters(encoded.encode()) == parameters
 
