@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
 from envoy.service.accesslog.v3 import als_pb2_grpc
@@ -70,11 +71,11 @@ class Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: igno
     async def Check(  # noqa: N802 - the method's name in the .proto
         self,
         message: external_auth_pb2.CheckRequest,
-        _: grpc.aio.ServicerContext[external_auth_pb2.CheckRequest, external_auth_pb2.CheckResponse],
+        call: grpc.aio.ServicerContext[external_auth_pb2.CheckRequest, external_auth_pb2.CheckResponse],
     ) -> external_auth_pb2.CheckResponse:
         began_ns = time.monotonic_ns()
         request = read_request(message)
-        trace_parent = next(iter(request.headers.get("traceparent", ())), None)
+        trace_parent = _trace_parent(call) or next(iter(request.headers.get("traceparent", ())), None)
         trace = parse_traceparent(trace_parent)
         set_trace(trace)
         context = CheckContext(
@@ -86,6 +87,12 @@ class Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: igno
         self._metrics.count(decision, elapsed_s)
         _log_decision(decision, elapsed_s)
         return response
+
+
+def _trace_parent(call: grpc.aio.ServicerContext[Any, Any]) -> str | None:
+    """Of Envoy's own span, where it traces: that one is in the collector. The client's may be anything."""
+    found = next((value for name, value in call.invocation_metadata() or () if name == "traceparent"), None)
+    return found if isinstance(found, str) else None
 
 
 def _log_decision(decision: Decision, elapsed_s: float) -> None:

@@ -17,7 +17,7 @@ from control_plane.resources.downstream_tls import downstream_tls
 from control_plane.resources.early_headers import early_header_mutation
 from control_plane.resources.local_replies import local_replies
 from control_plane.resources.names import LISTENER, ROUTE_CONFIGURATION
-from control_plane.resources.tracing import REMOVED_HEADERS, tracing
+from control_plane.resources.tracing import removed_headers, tracing
 from control_plane.settings import GatewaySettings
 from paymesh.payments.policy.compiled import Policy
 
@@ -49,7 +49,7 @@ def _manager(policy: Policy, settings: GatewaySettings) -> hcm.HttpConnectionMan
         stat_prefix="paymesh",
         codec_type=hcm.HttpConnectionManagerCodecType.AUTO,
         rds=hcm.Rds(config_source=over_ads(), route_config_name=ROUTE_CONFIGURATION),
-        early_header_mutation_extensions=[early_header_mutation(REMOVED_HEADERS if policy.tracing else ())],
+        early_header_mutation_extensions=[early_header_mutation(removed_headers(policy.tracing))],
         forward_client_cert_details=hcm.HttpConnectionManagerForwardClientCertDetails.SANITIZE,
         use_remote_address=True,
         generate_request_id=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 
 from envoy_data_plane.envoy.config.cluster import v3 as cluster
 from envoy_data_plane.envoy.config.core import v3 as core
@@ -24,8 +25,14 @@ from control_plane.resources.names import TRACING_CLUSTER
 from paymesh.payments import internal_names as names
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT, Tracing, TracingProtocol
 
-REMOVED_HEADERS = ("tracestate", "x-client-trace-id")
-"""Of the client's request where it is traced: what stands in them would be exported as it is."""
+_FREE_TEXT = ("tracestate", "x-client-trace-id")
+"""What stands in these headers of a client would be exported as it is."""
+_CONTEXT = (
+    "traceparent",
+    "b3",
+    *(f"x-b3-{name}" for name in ("traceid", "spanid", "parentspanid", "sampled", "flags")),
+)
+"""By these a client would choose what is traced, and under which ids."""
 
 SERVICE_NAME = "paymesh"
 _ZIPKIN_PATH = "/api/v2/spans"
@@ -48,6 +55,13 @@ FROM_STREAM = {
 }
 HIDDEN = ("http.url", "user_agent", "grpc.path", "grpc.authority")
 """Tags of Envoy's own that hold what a client wrote."""
+
+
+def removed_headers(policy: Tracing | None) -> Sequence[str]:
+    """Headers of the client's request that go before anything reads them."""
+    if policy is None:
+        return ()
+    return _FREE_TEXT if policy.continue_traces else (*_FREE_TEXT, *_CONTEXT)
 
 
 def tracing(policy: Tracing | None) -> hcm.HttpConnectionManagerTracing | None:

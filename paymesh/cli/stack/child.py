@@ -65,7 +65,8 @@ class Child:
             await process.wait()
 
     async def _spawn(self) -> None:
-        with self.log.open("ab") as log:
+        output = Path(os.devnull) if self.spec.writes_own_log else self.log
+        with output.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *tethered(self.spec.command),
                 stdin=asyncio.subprocess.DEVNULL,

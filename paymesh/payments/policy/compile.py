@@ -90,7 +90,7 @@ class Compiler:
             signers=signers,
             field_keys=rings,
             merchant_table=self._merchant_table(limits, routes, notifications),
-            tracing=compile_tracing(self._document.observability, self._findings),
+            tracing=compile_tracing(self._document.observability, routes.values(), self._findings),
             routes_by_name={**routes, **{route.name: route for route in ordered}},
         )
 

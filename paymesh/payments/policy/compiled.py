@@ -290,12 +290,16 @@ class TracingProtocol(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """Where Envoy sends spans. `address`: IP address or host name; `sampling`: of TOTAL_WEIGHT requests."""
+    """Where Envoy sends spans. `address`: IP address or host name; `sampling`: of TOTAL_WEIGHT requests.
+
+    `continue_traces`: a client's own trace goes on.
+    """
 
     protocol: TracingProtocol
     address: str
     port: int
     sampling: int
+    continue_traces: bool = False
 
 
 @dataclass(frozen=True, slots=True)

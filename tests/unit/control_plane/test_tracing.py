@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from envoy_data_plane.envoy.config.cluster import v3 as cluster
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream
 
-from control_plane.resources import tracing as spans
 from control_plane.resources.access_log import FIELDS
-from control_plane.resources.tracing import tracing, tracing_cluster
+from control_plane.resources.tracing import removed_headers, tracing, tracing_cluster
 from paymesh.payments.policy.compiled import Tracing, TracingProtocol
 from paymesh.payments.policy.load import load_policy
+from paymesh.payments.policy.problems import PolicyErrors
 
+TESTDATA = Path(__file__).parents[2] / "golden" / "testdata"
 BOTH = [Tracing(protocol, "127.0.0.1", 4317, 25) for protocol in TracingProtocol]
 
 
@@ -53,7 +55,20 @@ def test_only_the_policy_says_what_is_traced() -> None:
     made = config(BOTH[0])
     rates = [made.random_sampling, made.client_sampling, made.overall_sampling]
     assert [None if rate is None else rate.value for rate in rates] == [0.25, 0.0, 100.0]
-    assert "x-client-trace-id" in spans.REMOVED_HEADERS
+    assert {"x-client-trace-id", "tracestate", "traceparent", "b3", "x-b3-sampled"} <= set(removed_headers(BOTH[0]))
+
+
+def test_known_clients_traces_may_go_on() -> None:
+    assert removed_headers(replace(BOTH[0], continue_traces=True)) == ("tracestate", "x-client-trace-id")
+    assert removed_headers(None) == ()
+
+
+def test_zipkin_is_refused_where_it_would_crash_envoy(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("observability: {tracing: {zipkin: {address: 127.0.0.1, port: 9411}}}\n")
+    with pytest.raises(PolicyErrors, match=r"Envoy 1\.40 crashes"):
+        load_policy([TESTDATA / "demo.yaml", file], {"GOLDEN_SECRET": "0123456789abcdef0123456789abcdef"})
+    assert load_policy([file], {}).tracing is not None
 
 
 @pytest.mark.parametrize(
