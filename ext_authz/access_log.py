@@ -7,6 +7,7 @@ order store cannot take is logged and left to the lease.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -16,8 +17,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Unavailable
-from paymesh.payments.orders import Finish, OrderStore
+from paymesh.payments.orders import Finish, OrderStore, Settled
 from paymesh.payments.outcome import Outcome
+from paymesh.payments.policy.compiled import Operation
 from paymesh.server.logs import describe_error
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class AccessLog(als_pb2_grpc.AccessLogServiceServicer):  # type: ignore[misc]
         async for message in messages:
             for entry in message.http_logs.log_entry:
                 await self._close(entry)
+                await self._settle(entry)
         return als_pb2.StreamAccessLogsResponse()
 
     async def _close(self, entry: accesslog_pb2.HTTPAccessLogEntry) -> None:
@@ -57,6 +60,28 @@ class AccessLog(als_pb2_grpc.AccessLogServiceServicer):  # type: ignore[misc]
             return
         self._closed.labels(finish=str(finish)).inc()
 
+    async def _settle(self, entry: accesslog_pb2.HTTPAccessLogEntry) -> None:
+        said = entry.common_properties.metadata.filter_metadata.get(names.AUTHZ_FILTER)
+        if said is None or names.META_SETTLES_ORDER not in said.fields or read_outcome(entry) != Outcome.SUCCEEDED:
+            return
+        closes = said.fields[names.META_OPERATION].string_value == Operation.CLOSE
+        owner, key = said.fields[names.META_MERCHANT], said.fields[names.META_SETTLES_ORDER]
+        try:
+            settled = Settled.CLOSED if closes else Settled.PAID
+            await self._orders.settle(owner.string_value, key.string_value, settled, int(time.time()))
+        except Unavailable as error:
+            fields = {
+                "request_id": said.fields[names.META_REQUEST_ID].string_value,
+                "error": describe_error(error),
+            }
+            _LOG.warning("order not settled: it may be asked for again", extra={"fields": fields})
+
+
+def read_outcome(entry: accesslog_pb2.HTTPAccessLogEntry) -> str:
+    """What ext_proc read of the answer; empty if it did not."""
+    observed = entry.common_properties.metadata.filter_metadata.get(names.OUTCOME_NAMESPACE)
+    return "" if observed is None else str(observed.fields[names.META_OUTCOME].string_value)
+
 
 def read_finish(entry: accesslog_pb2.HTTPAccessLogEntry) -> Finish:
     """What became of an attempt. Only what is certain is UNSENT or REFUSED."""
@@ -64,6 +89,4 @@ def read_finish(entry: accesslog_pb2.HTTPAccessLogEntry) -> Finish:
     if not common.HasField("upstream_remote_address") or common.response_flags.upstream_connection_failure:
         # No host was chosen, or none could be connected to: the service cannot have seen it.
         return Finish.UNSENT
-    observed = common.metadata.filter_metadata.get(names.OUTCOME_NAMESPACE)
-    outcome = "" if observed is None else observed.fields[names.META_OUTCOME].string_value
-    return Finish.REFUSED if outcome == Outcome.REFUSED else Finish.DONE
+    return Finish.REFUSED if read_outcome(entry) == Outcome.REFUSED else Finish.DONE

@@ -13,12 +13,15 @@ from ext_authz.check_context import CheckContext, Decision
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Denial
 from paymesh.payments.fields.sanitize_head import Head
-from paymesh.payments.policy.compiled import Route, Service
+from paymesh.payments.notices import order_key
+from paymesh.payments.policy.compiled import Operation, Route, Service
 from paymesh.payments.refusals import Addressee, Refusal, known_method, protocol_of, write_refusal
 from paymesh.payments.request import Peer, Request
 from paymesh.payments.split import split_value
 
 _SPIFFE = "spiffe://"
+SETTLING = (Operation.PAY, Operation.QUERY, Operation.CLOSE)
+"""Operations whose success says something final of an order."""
 
 
 def read_request(message: external_auth_pb2.CheckRequest) -> Request:
@@ -139,10 +142,18 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_CHANNEL: None if context.channel is None else context.channel.name,
         names.META_REASON: None if decision.denial is None else str(decision.denial.reason),
         names.META_ORDER_KEYS: "\n".join(context.order_keys) or None,
+        names.META_SETTLES_ORDER: _settles_order(context) if decision.denial is None else None,
         names.META_TRACE_PARENT: trace_parent,
         names.META_CONTENT_TYPE: _content_type(context) if decision.denial is None else None,
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _settles_order(context: CheckContext) -> str | None:
+    route, order_no = context.route, context.facts.order_no
+    if order_no is None or route is None or not context.policy.settles_orders:
+        return None
+    return order_key(Operation.PAY, order_no) if route.operation in SETTLING else None
 
 
 def _content_type(context: CheckContext) -> str | None:

@@ -41,7 +41,8 @@ FIELDS = {
 
 
 def attempts_log() -> accesslog.AccessLog:
-    """Tells ext_authz at once when an attempt is over: until then its repeats are refused with 409."""
+    """Tells ext_authz at once when an attempt is over, whose repeats are refused with 409 until then; and what an
+    exchange proves of an order."""
     config = grpc_log.HttpGrpcAccessLogConfig(
         common_config=grpc_log.CommonGrpcAccessLogConfig(
             log_name="paymesh.attempts",
@@ -51,19 +52,25 @@ def attempts_log() -> accesslog.AccessLog:
             buffer_size_bytes=0,
         )
     )
-    began = accesslog.MetadataFilter(
+    told = [_decided(names.META_ORDER_KEYS), _decided(names.META_SETTLES_ORDER)]
+    return accesslog.AccessLog(
+        name="envoy.access_loggers.http_grpc",
+        filter=accesslog.AccessLogFilter(or_filter=accesslog.OrFilter(filters=told)),
+        typed_config=Any.pack(config),
+    )
+
+
+def _decided(key: str) -> accesslog.AccessLogFilter:
+    """Whether ext_authz's metadata has this key."""
+    present = accesslog.MetadataFilter(
         matcher=matcher.MetadataMatcher(
             filter=names.AUTHZ_FILTER,
-            path=[matcher.MetadataMatcherPathSegment(key=names.META_ORDER_KEYS)],
+            path=[matcher.MetadataMatcherPathSegment(key=key)],
             value=matcher.ValueMatcher(present_match=True),
         ),
         match_if_key_not_found=False,
     )
-    return accesslog.AccessLog(
-        name="envoy.access_loggers.http_grpc",
-        filter=accesslog.AccessLogFilter(metadata_filter=began),
-        typed_config=Any.pack(config),
-    )
+    return accesslog.AccessLogFilter(metadata_filter=present)
 
 
 def access_log(path: str) -> accesslog.AccessLog:

@@ -17,7 +17,7 @@ from paymesh.payments.credentials.claim import Authenticated
 from paymesh.payments.denial import Denial, Reason, Unavailable
 from paymesh.payments.idempotency_key import IdempotencyKeyProblem, parse_idempotency_key
 from paymesh.payments.notices import mismatch, order_key, read_notice
-from paymesh.payments.orders import Attempt, Begun, Finish, OrderStore, OrderTerms
+from paymesh.payments.orders import Attempt, Begun, Finish, OrderStore, OrderTerms, Settled
 from paymesh.payments.policy.compiled import IdempotencyKey, Operation, Protocol, Route, UnknownOrders
 from paymesh.payments.request import RepeatedHeader
 
@@ -63,6 +63,12 @@ class OrderStep:
         keys = tuple(attempt.key for attempt in attempts)
         earlier = None if answer.record is None else answer.record.channel
         context = context.having(order_keys=keys)
+        settled = None if answer.record is None else answer.record.settled
+        if route.open_order and settled is not None:
+            # What is settled after `begin` answered is harmless: the channel refuses it as it would without us.
+            await self.orders.finish(caller.merchant.id, keys, context.request.request_id, Finish.UNSENT)
+            reason = Reason.ORDER_PAID if settled is Settled.PAID else Reason.ORDER_CLOSED
+            return Denial(reason, f"the order is known here as {settled}")
         if earlier is not None and context.channel is not None and earlier != context.channel.name:
             channel = context.policy.channels.get(earlier)
             if channel is None or channel not in route.channels:
@@ -81,6 +87,8 @@ class OrderStep:
             record = await self.orders.find(caller.merchant.id, key, context.now_s)
             if record is not None and record.terms is not None:
                 refused = mismatch(record.terms, notice)
+                if refused is None and notice.settled is not None and context.policy.settles_orders:
+                    await self.orders.settle(caller.merchant.id, key, notice.settled, context.now_s)
                 return refused or context.having(order_matched=True, why="order, amount, app and seller agree")
         if route.unknown_orders is UnknownOrders.REFUSE:
             return Denial(Reason.ORDER_UNKNOWN, "the order never passed here")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.fields.facts import OrderFacts, read_facts
-from paymesh.payments.orders import OrderTerms
+from paymesh.payments.orders import OrderTerms, Settled
 from paymesh.payments.policy.compiled import AmountNotation, Fields, Protocol
 
 
@@ -45,6 +45,20 @@ _SHAPES: Mapping[Protocol, _Shape] = {
     ),
 }
 _UNIONPAY_REFUND = "04"
+_UNIONPAY_PAYMENT = "01"
+_UNIONPAY_SUCCESS = ("00", "A6")
+"""A6: succeeded with a flaw, which is money moved all the same."""
+_SETTLED: Mapping[str, Settled] = {
+    "SUCCESS": Settled.PAID,
+    "REFUND": Settled.PAID,
+    "CLOSED": Settled.CLOSED,
+    "REVOKED": Settled.CLOSED,
+    "TRADE_SUCCESS": Settled.PAID,
+    "TRADE_FINISHED": Settled.PAID,
+    # Also said after a full refund: then PAID stands already, and stays.
+    "TRADE_CLOSED": Settled.CLOSED,
+}
+"""WeChat Pay's trade_state and Alipay's trade_status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,8 @@ class Notice:
     facts: OrderFacts
     seller_id: str | None
     order_keys: tuple[str, ...]
+    settled: Settled | None = None
+    """What it says for certain of the payment."""
 
 
 def read_notice(protocol: Protocol, document: object) -> Notice | Denial:
@@ -70,7 +86,18 @@ def read_notice(protocol: Protocol, document: object) -> Notice | Denial:
     assert facts.order_no is not None  # every shape has one
     operations = ("refund",) if document.get("txnType") == _UNIONPAY_REFUND else ("pay",)
     keys = tuple(order_key(operation, facts.order_no) for operation in operations)
-    return Notice(OrderFacts(facts.order_no, facts.money, None, app_id), seller_id, keys)
+    return Notice(OrderFacts(facts.order_no, facts.money, None, app_id), seller_id, keys, _settled(protocol, document))
+
+
+def _settled(protocol: Protocol, document: Mapping[str, object]) -> Settled | None:
+    """Of a payment; a refund's notification settles nothing. Sources: as in `outcome.py`, and Alipay "asynchronous
+    notification" (trade_status), UnionPay "response codes"."""
+    if protocol is Protocol.UNIONPAY_NOTIFICATION:
+        paid = document.get("txnType") == _UNIONPAY_PAYMENT and document.get("respCode") in _UNIONPAY_SUCCESS
+        return Settled.PAID if paid else None
+    name = "trade_state" if protocol is Protocol.WECHAT_NOTIFICATION else "trade_status"
+    state = document.get(name)
+    return _SETTLED.get(state) if isinstance(state, str) else None
 
 
 def order_key(operation: str, order_no: str) -> str:

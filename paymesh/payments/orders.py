@@ -47,6 +47,14 @@ class Finish(enum.StrEnum):
     """It never left the gateway: as if it had not begun."""
 
 
+class Settled(enum.StrEnum):
+    """What is known for certain of an order, whoever said so."""
+
+    PAID = "paid"
+    """Money moved, once and for all: nothing replaces it."""
+    CLOSED = "closed"
+
+
 @dataclass(frozen=True, slots=True)
 class OrderTerms:
     """What a later notification must agree with. `amount` in minor units. Not the order's number, of which only the
@@ -85,6 +93,8 @@ class OrderRecord:
     terms: OrderTerms | None
     channel: str | None
     finished: Finish | None
+    settled: Settled | None = None
+    """Of the order, whichever attempt it was: what follows keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,13 @@ class OrderStore(Protocol):
 
         The first end counts, save that DONE may become REFUSED: what was unknown may be learnt later. UNSENT puts
         back what stood there before.
+        """
+        ...
+
+    async def settle(self, owner: str, key: str, settled: Settled, now_s: int) -> None:
+        """Record what is certain of an order. Without effect where none stands: nothing here could be paid twice.
+
+        PAID replaces CLOSED, and nothing replaces PAID. Raises Unavailable.
         """
         ...
 
@@ -185,9 +202,14 @@ class InProcessOrders:
             if held is None or held.record.attempt_id != attempt_id:
                 continue
             if held.record.finished is None and finish is Finish.UNSENT:
-                self._restore(digest, held.previous)
+                self._restore(digest, held.previous, held.record.settled)
             elif held.record.finished is None or (held.record.finished, finish) == (Finish.DONE, Finish.REFUSED):
                 held.record = replace(held.record, finished=finish)
+
+    async def settle(self, owner: str, key: str, settled: Settled, now_s: int) -> None:
+        held = self._held.get(_digest(owner, key))
+        if held is not None and held.expires_at_s >= now_s and held.record.settled is not Settled.PAID:
+            held.record = replace(held.record, settled=settled)
 
     async def find(self, owner: str, key: str, now_s: int) -> OrderRecord | None:
         held = self._held.get(_digest(owner, key))
@@ -200,10 +222,11 @@ class InProcessOrders:
             heapq.heappush(self._expiry, (held.expires_at_s, digest))
             self._sweep()
 
-    def _restore(self, digest: bytes, previous: _Held | None) -> None:
+    def _restore(self, digest: bytes, previous: _Held | None, settled: Settled | None) -> None:
         if previous is None:
             del self._held[digest]
         else:
+            previous.record = replace(previous.record, settled=settled)
             self._held[digest] = previous
             heapq.heappush(self._expiry, (previous.expires_at_s, digest))
         self._sweep()
@@ -227,7 +250,8 @@ def _begun(attempt: Attempt, now_s: int, held: _Held | None, verdict: Begun, sta
         record = replace(held.record, attempt_id=attempt.attempt_id, finished=None)
     else:
         channel = next(_channels(held, standing), attempt.channel)
-        record = OrderRecord(attempt.fingerprint, attempt.attempt_id, attempt.terms, channel, None)
+        settled = None if held is None else held.record.settled
+        record = OrderRecord(attempt.fingerprint, attempt.attempt_id, attempt.terms, channel, None, settled)
     expires_at_s = remembered_until_s(attempt, now_s)
     if held is not None:
         expires_at_s = max(expires_at_s, held.expires_at_s)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from paymesh.payments.orders import Attempt, Finish, InProcessOrders, OrderTerms
+from paymesh.payments.orders import Attempt, Finish, InProcessOrders, OrderTerms, Settled
 from paymesh.payments.shared_state.client import SharedState
 from paymesh.payments.shared_state.redis_orders import RedisOrders
 from tests.contract.conftest import PATIENT_S
@@ -74,6 +74,11 @@ class _SameAnswers(RuleBasedStateMachine):
         attempt_id = str(next(self.numbers) - 1 - back)
         for store in self.stores:
             self.runner.run(store.finish(self.owner, keys, attempt_id, finish))
+
+    @rule(key=st.sampled_from(KEYS), settled=st.sampled_from(Settled))
+    def settle(self, key: str, settled: Settled) -> None:
+        for store in self.stores:
+            self.runner.run(store.settle(self.owner, key, settled, self.now_s))
 
     @rule(seconds=st.sampled_from([1, 5, 6, 10, 31, 101]))
     def time_passes(self, seconds: int) -> None:

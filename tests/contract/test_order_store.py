@@ -18,6 +18,7 @@ from paymesh.payments.orders import (
     OrderRecord,
     OrderStore,
     OrderTerms,
+    Settled,
 )
 
 NOW = int(time.time())
@@ -211,6 +212,65 @@ async def test_an_end_after_the_lease_still_counts(orders: OrderStore, shop: Sho
     assert (await orders.begin([shop.attempt(fingerprint="bb")], NOW + LEASE_S + 1)).begun is Begun.CONFLICT
     await orders.finish(shop.owner, [first.key], first.attempt_id, Finish.REFUSED)
     assert (await orders.begin([shop.attempt(fingerprint="bb")], NOW + LEASE_S + 1)).begun is Begun.NEW
+
+
+class TestSettled:
+    async def settled(self, orders: OrderStore, shop: Shop, now_s: int = NOW) -> Settled | None:
+        found = await orders.find(shop.owner, "pay:ORD1", now_s)
+        return None if found is None else found.settled
+
+    async def test_nothing_is_settled_at_first(self, orders: OrderStore, shop: Shop) -> None:
+        await begun_and(orders, shop.attempt(), Finish.DONE)
+        assert await self.settled(orders, shop) is None
+
+    @pytest.mark.parametrize(
+        ("said", "stands"),
+        [
+            ([Settled.PAID], Settled.PAID),
+            ([Settled.CLOSED], Settled.CLOSED),
+            ([Settled.CLOSED, Settled.PAID], Settled.PAID),
+            ([Settled.PAID, Settled.CLOSED], Settled.PAID),
+        ],
+    )
+    async def test_paid_replaces_closed_and_nothing_replaces_paid(
+        self, orders: OrderStore, shop: Shop, said: list[Settled], stands: Settled
+    ) -> None:
+        await begun_and(orders, shop.attempt(), None)
+        for one in said:
+            await orders.settle(shop.owner, "pay:ORD1", one, NOW)
+        assert await self.settled(orders, shop) is stands
+
+    @pytest.mark.parametrize("finish", [Finish.DONE, Finish.REFUSED])
+    async def test_whoever_begins_it_again_hears_it(self, orders: OrderStore, shop: Shop, finish: Finish) -> None:
+        first = shop.attempt()
+        await begun_and(orders, first, finish)
+        await orders.settle(shop.owner, first.key, Settled.PAID, NOW)
+        answer = await orders.begin([shop.attempt()], NOW)
+        assert answer.record is not None
+        assert answer.record.settled is Settled.PAID
+        assert await self.settled(orders, shop) is Settled.PAID
+
+    async def test_taking_an_attempt_back_takes_back_nothing_that_is_settled(
+        self, orders: OrderStore, shop: Shop
+    ) -> None:
+        await begun_and(orders, shop.attempt(), Finish.DONE)
+        second = shop.attempt()
+        await begun_and(orders, second, None)
+        await orders.settle(shop.owner, second.key, Settled.CLOSED, NOW)
+        await orders.finish(shop.owner, [second.key], second.attempt_id, Finish.UNSENT)
+        assert await self.settled(orders, shop) is Settled.CLOSED
+
+    async def test_an_order_that_never_passed_here_is_not_remembered(self, orders: OrderStore, shop: Shop) -> None:
+        await orders.settle(shop.owner, "pay:ORD1", Settled.PAID, NOW)
+        assert await orders.find(shop.owner, "pay:ORD1", NOW) is None
+        assert await orders.begin([shop.attempt()], NOW) == BeginAnswer(Begun.NEW, None)
+
+    async def test_what_is_forgotten_is_forgotten_whole(self, orders: OrderStore, shop: Shop) -> None:
+        await begun_and(orders, shop.attempt(expires_at_s=NOW + 60), Finish.DONE)
+        later = NOW + LEASE_S + 61
+        await orders.settle(shop.owner, "pay:ORD1", Settled.PAID, later)
+        await orders.begin([shop.attempt(expires_at_s=later + 60)], later)
+        assert await self.settled(orders, shop, later) is None
 
 
 class TestSeveralKeys:

@@ -116,6 +116,11 @@ class TestNotification:
         answer = await world.send("POST", "/notify/wechat", headers, body)
         assert answer.status in (200, 204)
         assert await world.wechat_state(number) == "SUCCESS"
+        # What is paid is not begun again (open_order).
+        async with asyncio.timeout(20):
+            while (again := await world.wechat_order(number)).status == 409:
+                await asyncio.sleep(0.05)
+        assert (again.status, again.reason, again.document["code"]) == (400, "order_paid", "ORDERPAID")
 
 
 class TestInItsOwnName:

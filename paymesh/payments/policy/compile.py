@@ -89,6 +89,7 @@ class Compiler:
             user_providers=providers,
             signers=signers,
             field_keys=rings,
+            settles_orders=any(route.open_order for route in routes.values()),
             merchant_table=self._merchant_table(limits, routes, notifications),
             tracing=compile_tracing(self._document.observability, routes.values(), self._findings),
             routes_by_name={**routes, **{route.name: route for route in ordered}},

@@ -326,6 +326,8 @@ class Policy:
     routes_by_name: Mapping[str, Route] = field(repr=False)
     """Entry routes and their variants included."""
     field_keys: Mapping[str, KeyRing] = field(default_factory=dict)
+    settles_orders: bool = False
+    """Whether a route asks if an order is paid or closed: only then is it worth remembering."""
     merchant_table: MerchantTable | None = None
     """Where merchants are that no document has."""
     tracing: Tracing | None = None

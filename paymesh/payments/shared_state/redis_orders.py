@@ -17,6 +17,7 @@ from paymesh.payments.orders import (
     Finish,
     OrderRecord,
     OrderTerms,
+    Settled,
     check_attempts,
     remembered_until_s,
 )
@@ -26,10 +27,11 @@ from paymesh.payments.shared_state.redis_nonces import KEPT_LONGER_S
 
 # Fields of the hash: f fingerprint, a attempt, t terms, c channel, e end, l lease until, x expires; with p before it
 # the same of the attempt that a repeat replaced. A channel or terms that are None are '-', others begin with '+'.
-_FIELDS = ("f", "a", "t", "c", "e", "l", "x")
+# s is what is settled of the order itself, so no attempt replaces it.
+_FIELDS = ("f", "a", "t", "c", "e", "l", "x", "s")
 _BEGIN = Script(
     """
-local FIELDS = {'f', 'a', 't', 'c', 'e', 'l', 'x'}
+local FIELDS = {'f', 'a', 't', 'c', 'e', 'l', 'x', 's'}
 local PREVIOUS = {'pf', 'pa', 'pt', 'pc', 'pe', 'pl', 'px'}
 local NEW, REPEAT, IN_PROGRESS, CONFLICT = 0, 1, 2, 3
 local now, kept_longer = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -103,6 +105,15 @@ end
 return 1
 """
 )
+_SETTLE = Script(
+    """
+local held = redis.call('HMGET', KEYS[1], 'x', 's')
+if held[1] and tonumber(ARGV[2]) <= tonumber(held[1]) and held[2] ~= 'paid' then
+  redis.call('HSET', KEYS[1], 's', ARGV[1])
+end
+return 1
+"""
+)
 _VERDICTS = (Begun.NEW, Begun.REPEAT, Begun.IN_PROGRESS, Begun.CONFLICT)
 
 
@@ -124,7 +135,7 @@ class RedisOrders:
         keys = [order_key(attempt.owner, attempt.key) for attempt in attempts]
         answer = cast(list[object], await self._state.run(_BEGIN, keys, arguments))
         # A nil at the end of a Lua table is not sent.
-        standing = cast(list[bytes], answer[1]) if len(answer) > 1 else None
+        standing = cast(list[bytes | None], answer[1]) if len(answer) > 1 else None
         return BeginAnswer(_VERDICTS[cast(int, answer[0])], None if standing is None else _record(standing))
 
     async def finish(self, owner: str, keys: Sequence[str], attempt_id: str, finish: Finish) -> None:
@@ -132,11 +143,14 @@ class RedisOrders:
             names = [order_key(owner, key) for key in keys]
             await self._state.run(_FINISH, names, [_bytes(attempt_id), finish.value])
 
+    async def settle(self, owner: str, key: str, settled: Settled, now_s: int) -> None:
+        await self._state.run(_SETTLE, [order_key(owner, key)], [settled.value, now_s])
+
     async def find(self, owner: str, key: str, now_s: int) -> OrderRecord | None:
         held = cast(list[bytes | None], await self._state.call("HMGET", order_key(owner, key), *_FIELDS))
         if held[0] is None or int(held[6] or 0) < now_s:
             return None
-        return _record(cast(list[bytes], held))
+        return _record(held)
 
 
 def _arguments(attempt: Attempt, now_s: int) -> list[str | bytes | int]:
@@ -150,14 +164,18 @@ def _arguments(attempt: Attempt, now_s: int) -> list[str | bytes | int]:
     ]
 
 
-def _record(held: Sequence[bytes]) -> OrderRecord:
-    terms, channel = _text_or_none(held[2]), _text_or_none(held[3])
+def _record(held: Sequence[bytes | None]) -> OrderRecord:
+    """Of the fields in the order of `_FIELDS`; the last one may not be there."""
+    fingerprint, attempt_id, *optional = (value or b"" for value in held)
+    terms, channel = _text_or_none(optional[0]), _text_or_none(optional[1])
+    finished, settled = _text(optional[2]), _text(optional[5]) if len(optional) > 5 else ""
     return OrderRecord(
-        fingerprint=_text(held[0]),
-        attempt_id=_text(held[1]),
+        fingerprint=_text(fingerprint),
+        attempt_id=_text(attempt_id),
         terms=None if terms is None else _terms(terms),
         channel=channel,
-        finished=Finish(_text(held[4])) if held[4] else None,
+        finished=Finish(finished) if finished else None,
+        settled=Settled(settled) if settled else None,
     )
 
 

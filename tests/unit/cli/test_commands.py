@@ -54,7 +54,8 @@ def test_explain_a_file_that_passes(tmp_path: Path, keys: Path, capsys: pytest.C
     assert main(["explain", str(http_file(tmp_path, keys)), "--policy", DEMO]) == 0
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines()[1:]] == [
-        "route", "credential", "permission", "replay", "limits", "user", "fields", "channel", "head", "order", "sanitize", "=",
+        "route", "credential", "permission", "replay", "limits", "user",
+        "fields", "channel", "head", "order", "sanitize", "=",
     ]  # fmt: skip
     assert "card (priority 30) takes it" in shown
     assert "13812341234" not in shown

@@ -244,3 +244,53 @@ async def test_a_store_that_is_gone_does_not_end_the_stream(gate: Gate) -> None:
         yield message
 
     await AccessLog(Gone(), CollectorRegistry()).StreamAccessLogs(stream(), None)  # type: ignore[arg-type]
+
+
+class TestSettled:
+    """Orders that are known here as paid or closed."""
+
+    @pytest.fixture
+    def asking(self, gate: Gate) -> Gate:
+        route = replace(gate.policy.routes_by_name["payments"], open_order=True)
+        routes = tuple(route if one.name == route.name else one for one in gate.policy.routes)
+        gate.policy = replace(gate.policy, routes=routes, settles_orders=True)
+        return gate
+
+    async def ended(self, gate: Gate, decision: Decision, outcome: str, operation: str = "pay") -> None:
+        found = entry(decision, outcome=outcome)
+        said = found.common_properties.metadata.filter_metadata[names.AUTHZ_FILTER]
+        said.update({names.META_OPERATION: operation})
+        message = als_pb2.StreamAccessLogsMessage()
+        message.http_logs.log_entry.append(found)
+
+        async def stream() -> object:
+            yield message
+
+        await AccessLog(gate.stores.orders, CollectorRegistry()).StreamAccessLogs(stream(), None)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("outcome", "operation", "expected"),
+        [
+            ("succeeded", "pay", Reason.ORDER_PAID),
+            ("succeeded", "query", Reason.ORDER_PAID),
+            ("succeeded", "close", Reason.ORDER_CLOSED),
+            ("accepted", "pay", None),
+            ("unknown", "close", None),
+        ],
+    )
+    async def test_what_the_answer_said_decides(
+        self, asking: Gate, outcome: str, operation: str, expected: Reason | None
+    ) -> None:
+        await self.ended(asking, await asking.pay(), outcome, operation)
+        assert reason(await asking.pay()) is expected
+
+    async def test_a_refused_repeat_is_as_if_it_had_not_come(self, asking: Gate) -> None:
+        await self.ended(asking, await asking.pay(), "succeeded")
+        assert [reason(await asking.pay()) for _ in range(3)] == [Reason.ORDER_PAID] * 3
+        changed = await asking.pay({**CARD, "amount": {"total": 2000}})
+        assert reason(changed) is Reason.ORDER_CONFLICT
+
+    async def test_a_route_that_does_not_ask_marks_a_repeat(self, asking: Gate, policy: Policy) -> None:
+        await self.ended(asking, await asking.pay(), "succeeded")
+        again = await asking.pay(policy=policy)
+        assert (reason(again), again.context.replayed) == (None, True)

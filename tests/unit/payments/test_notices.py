@@ -9,7 +9,7 @@ import pytest
 
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.notices import Notice, mismatch, read_notice
-from paymesh.payments.orders import OrderTerms
+from paymesh.payments.orders import OrderTerms, Settled
 from paymesh.payments.policy.compiled import Protocol
 
 ALIPAY = {"out_trade_no": "n1", "total_amount": "88.88", "app_id": "a1", "seller_id": "2088"}
@@ -36,6 +36,27 @@ def test_the_order_itself(protocol: Protocol, document: dict[str, Any], terms: O
     notice = read(protocol, document)
     assert notice.order_keys == ("pay:n1",)
     assert mismatch(terms, notice) is None
+
+
+@pytest.mark.parametrize(
+    ("protocol", "document", "settled"),
+    [
+        (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": "SUCCESS"}, Settled.PAID),
+        (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": "CLOSED"}, Settled.CLOSED),
+        (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": "NOTPAY"}, None),
+        (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "refund_status": "SUCCESS"}, None),
+        (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": ["SUCCESS"]}, None),
+        (Protocol.ALIPAY_NOTIFICATION, {**ALIPAY, "trade_status": "TRADE_SUCCESS"}, Settled.PAID),
+        (Protocol.ALIPAY_NOTIFICATION, {**ALIPAY, "trade_status": "TRADE_FINISHED"}, Settled.PAID),
+        (Protocol.ALIPAY_NOTIFICATION, {**ALIPAY, "trade_status": "TRADE_CLOSED"}, Settled.CLOSED),
+        (Protocol.ALIPAY_NOTIFICATION, {**ALIPAY, "trade_status": "WAIT_BUYER_PAY"}, None),
+        (Protocol.UNIONPAY_NOTIFICATION, {**UNIONPAY, "respCode": "00"}, Settled.PAID),
+        (Protocol.UNIONPAY_NOTIFICATION, {**UNIONPAY, "respCode": "05"}, None),
+        (Protocol.UNIONPAY_NOTIFICATION, {**UNIONPAY, "respCode": "00", "txnType": "04"}, None),
+    ],
+)
+def test_what_it_says_for_certain(protocol: Protocol, document: dict[str, Any], settled: Settled | None) -> None:
+    assert read(protocol, document).settled is settled
 
 
 def test_a_unionpay_refund_is_the_refunds_order() -> None:
