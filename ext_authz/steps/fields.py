@@ -88,9 +88,9 @@ def _unreadable(request: Request, route: Route) -> Denial | None:
 
 def _message(route: Route, request: Request, document: object) -> Message:
     """The parts that this route's rules look into; the others stay empty. Raises BodyError, RepeatedHeader."""
-    asked = {rule.place for rule in route.validation.fields} | {route.fields.order_no_place}
-    if asked == {Place.BODY}:
+    if not route.validation.fields and route.fields.order_no_place is Place.BODY:
         return Message(document)
+    asked = {rule.place for rule in route.validation.fields} | {route.fields.order_no_place}
     query = read_query(request.query, route.request_reading).value if Place.QUERY in asked else {}
     named = (rule.field[0] for rule in route.validation.fields if rule.place is Place.HEADER)
     headers = {name: value for name in named if (value := request.header(name)) is not None}

@@ -3,6 +3,7 @@ twice, is an error."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,8 +47,10 @@ class ContentType:
         return main == "application" and (kind == "json" or kind.endswith("+json"))
 
 
+@functools.lru_cache(maxsize=256)
 def parse_content_type(text: str) -> ContentType:
-    """Take a header's value apart. BodyError(CONTENT_TYPE): malformed, or a parameter twice."""
+    """Take a header's value apart. BodyError(CONTENT_TYPE): malformed, or a parameter twice. Callers send few of them,
+    so the last ones are remembered."""
     match = _TYPE.match(text)
     if match is None:
         raise _refused("is malformed")
