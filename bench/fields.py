@@ -15,7 +15,6 @@ from dataclasses import replace
 from urllib.parse import quote_plus
 
 from paymesh.payments.bodies.body import read_body
-
 from paymesh.payments.bodies.limits import BodyLimits, Format, Reading
 from paymesh.payments.fields.detect import find
 from paymesh.payments.fields.rules import Message, violations

@@ -178,10 +178,17 @@ async def _slow(request: web.Request) -> web.StreamResponse:
     return response
 
 
+BEGINNING_SEEN = asyncio.Event()
+"""The caller has the first piece of an answer that will break off."""
+
+
 async def _abort(request: web.Request) -> web.StreamResponse:
     response = await _start(request)
     await response.write(PIECES[0])
-    await asyncio.sleep(0.2)
+    if "x-waits" in request.headers:
+        await asyncio.wait_for(BEGINNING_SEEN.wait(), 10)
+    else:
+        await asyncio.sleep(0.2)
     assert request.transport is not None
     request.transport.close()
     return response
@@ -454,10 +461,12 @@ async def test_watching_never_loses_nor_fails_an_answer(gateway: Gateway, state:
 
 async def test_an_answer_that_breaks_off_breaks_off_for_the_caller_where_it_is_only_watched(gateway: Gateway) -> None:
     async with aiohttp.ClientSession() as session:
-        request = session.post(gateway.address + "/observed", data=b"{}", headers={"x-script": "abort"})
-        async with request as found:
+        BEGINNING_SEEN.clear()
+        headers = {"x-script": "abort", "x-waits": "for the caller"}
+        async with session.post(gateway.address + "/observed", data=b"{}", headers=headers) as found:
             assert found.status == 200
             assert await found.content.readany() == PIECES[0]
+            BEGINNING_SEEN.set()
             with pytest.raises(aiohttp.ClientPayloadError):
                 await found.read()
 

@@ -290,6 +290,13 @@ class TestSettled:
         changed = await asking.pay({**CARD, "amount": {"total": 2000}})
         assert reason(changed) is Reason.ORDER_CONFLICT
 
+    async def test_an_older_idempotency_key_does_not_hide_what_is_known_of_the_order(self, asking: Gate) -> None:
+        await asking.ends(await asking.pay(key='"k"'))
+        second = await asking.pay()
+        await asking.ends(second, Finish.REFUSED)
+        await self.ended(asking, second, "succeeded", "close")
+        assert reason(await asking.pay(key='"k"')) is Reason.ORDER_CLOSED
+
     async def test_a_route_that_does_not_ask_marks_a_repeat(self, asking: Gate, policy: Policy) -> None:
         await self.ended(asking, await asking.pay(), "succeeded")
         again = await asking.pay(policy=policy)
