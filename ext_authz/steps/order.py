@@ -63,12 +63,11 @@ class OrderStep:
         keys = tuple(attempt.key for attempt in attempts)
         earlier = None if answer.record is None else answer.record.channel
         context = context.having(order_keys=keys)
-        settled = None if answer.record is None else answer.record.settled
-        if route.open_order and settled is not None:
+        if route.open_order and answer.settled is not None:
             # What is settled after `begin` answered is harmless: the channel refuses it as it would without us.
             await self.orders.finish(caller.merchant.id, keys, context.request.request_id, Finish.UNSENT)
-            reason = Reason.ORDER_PAID if settled is Settled.PAID else Reason.ORDER_CLOSED
-            return Denial(reason, f"the order is known here as {settled}")
+            reason = Reason.ORDER_PAID if answer.settled is Settled.PAID else Reason.ORDER_CLOSED
+            return Denial(reason, f"the order is known here as {answer.settled}")
         if earlier is not None and context.channel is not None and earlier != context.channel.name:
             channel = context.policy.channels.get(earlier)
             if channel is None or channel not in route.channels:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -103,6 +103,8 @@ class BeginAnswer:
 
     begun: Begun
     record: OrderRecord | None
+    settled: Settled | None = None
+    """Under any of the keys, not only in `record`: an idempotency key's must not hide its order's. PAID first."""
 
 
 class OrderStore(Protocol):
@@ -188,12 +190,13 @@ class InProcessOrders:
         ]
         begun = max(verdicts, key=_SEVERITY.__getitem__)
         standing = next((h.record for h, v in zip(earlier, verdicts, strict=True) if h and v is begun), None)
+        settled = _strongest(held.record.settled for held in earlier if held is not None)
         if begun in (Begun.NEW, Begun.REPEAT):
             if len(self._held) + earlier.count(None) > self._capacity:
                 raise Unavailable("the order store is full")
             for digest, attempt, held, verdict in zip(digests, attempts, earlier, verdicts, strict=True):
                 self._put(digest, _begun(attempt, now_s, held, verdict, standing))
-        return BeginAnswer(begun, standing)
+        return BeginAnswer(begun, standing, settled)
 
     async def finish(self, owner: str, keys: Sequence[str], attempt_id: str, finish: Finish) -> None:
         for key in keys:
@@ -257,6 +260,11 @@ def _begun(attempt: Attempt, now_s: int, held: _Held | None, verdict: Begun, sta
         expires_at_s = max(expires_at_s, held.expires_at_s)
         held.previous = None  # one step back is enough: what it replaced was over already
     return _Held(record, now_s + attempt.lease_s, expires_at_s, held)
+
+
+def _strongest(found: Iterable[Settled | None]) -> Settled | None:
+    said = set(found)
+    return next((settled for settled in (Settled.PAID, Settled.CLOSED) if settled in said), None)
 
 
 def _channels(held: _Held | None, standing: OrderRecord | None) -> Iterator[str]:

@@ -247,7 +247,7 @@ class TestSettled:
         await orders.settle(shop.owner, first.key, Settled.PAID, NOW)
         answer = await orders.begin([shop.attempt()], NOW)
         assert answer.record is not None
-        assert answer.record.settled is Settled.PAID
+        assert (answer.settled, answer.record.settled) == (Settled.PAID, Settled.PAID)
         assert await self.settled(orders, shop) is Settled.PAID
 
     async def test_taking_an_attempt_back_takes_back_nothing_that_is_settled(
@@ -264,6 +264,44 @@ class TestSettled:
         await orders.settle(shop.owner, "pay:ORD1", Settled.PAID, NOW)
         assert await orders.find(shop.owner, "pay:ORD1", NOW) is None
         assert await orders.begin([shop.attempt()], NOW) == BeginAnswer(Begun.NEW, None)
+
+    @pytest.mark.parametrize("turned", [False, True])
+    @pytest.mark.parametrize(
+        ("said", "heard"),
+        [
+            ([], None),
+            (["closed"], Settled.CLOSED),
+            (["paid"], Settled.PAID),
+            (["closed", "paid"], Settled.PAID),
+        ],
+    )
+    async def test_it_is_heard_under_any_of_several_keys(
+        self, orders: OrderStore, shop: Shop, turned: bool, said: list[str], heard: Settled | None
+    ) -> None:
+        keys = ["idempotency:K", "closed", "paid"]
+        for key in keys:
+            # Of the refused ones no record is answered: the repeat's is.
+            await begun_and(orders, shop.attempt(key), Finish.DONE if key == keys[0] else Finish.REFUSED)
+        for key in said:
+            await orders.settle(shop.owner, key, Settled(key), NOW)
+        attempts = [shop.attempt(key) for key in (keys[::-1] if turned else keys)]
+        answer = await orders.begin(attempts, NOW)
+        assert answer.record is not None
+        assert (answer.begun, answer.settled, answer.record.settled) == (Begun.REPEAT, heard, None)
+
+    @pytest.mark.parametrize(("fingerprint", "begun"), [("aa", Begun.IN_PROGRESS), ("bb", Begun.CONFLICT)])
+    async def test_it_is_heard_where_nothing_is_recorded(
+        self, orders: OrderStore, shop: Shop, fingerprint: str, begun: Begun
+    ) -> None:
+        await begun_and(orders, shop.attempt(), None)
+        await orders.settle(shop.owner, "pay:ORD1", Settled.CLOSED, NOW)
+        answer = await orders.begin([shop.attempt(fingerprint=fingerprint)], NOW)
+        assert (answer.begun, answer.settled) == (begun, Settled.CLOSED)
+
+    async def test_another_owners_order_is_not_settled(self, orders: OrderStore, shop: Shop) -> None:
+        await begun_and(orders, shop.attempt(), Finish.DONE)
+        await orders.settle("another owner", "pay:ORD1", Settled.PAID, NOW)
+        assert await self.settled(orders, shop) is None
 
     async def test_what_is_forgotten_is_forgotten_whole(self, orders: OrderStore, shop: Shop) -> None:
         await begun_and(orders, shop.attempt(expires_at_s=NOW + 60), Finish.DONE)

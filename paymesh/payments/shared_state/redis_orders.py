@@ -43,22 +43,23 @@ local function verdict_on(held, fingerprint)
   return REPEAT
 end
 
-local earlier, verdicts, begun = {}, {}, NEW
+local earlier, verdicts, begun, settled = {}, {}, NEW, false
 for i, key in ipairs(KEYS) do
   local held = redis.call('HMGET', key, unpack(FIELDS))
   verdicts[i] = NEW
   if held[1] and now <= tonumber(held[7]) then
     earlier[i] = held
     verdicts[i] = verdict_on(held, ARGV[6 * i - 3])
+    if held[8] and settled ~= 'paid' then settled = held[8] end
   end
   if verdicts[i] > begun then begun = verdicts[i] end
 end
 
-local standing = nil
+local standing = false
 for i = 1, #KEYS do
-  if standing == nil and earlier[i] and verdicts[i] == begun then standing = earlier[i] end
+  if not standing and earlier[i] and verdicts[i] == begun then standing = earlier[i] end
 end
-if begun > REPEAT then return {begun, standing} end
+if begun > REPEAT then return {begun, standing, settled} end
 
 for i, key in ipairs(KEYS) do
   local fingerprint, attempt, terms, channel, lease, expires = unpack(ARGV, 6 * i - 3, 6 * i + 2)
@@ -79,7 +80,7 @@ for i, key in ipairs(KEYS) do
   redis.call('HSET', key, 'f', fingerprint, 'a', attempt, 't', terms, 'c', channel, 'e', '', 'l', lease, 'x', expires)
   redis.call('EXPIRE', key, string.format('%.0f', tonumber(expires) - now + kept_longer))
 end
-return {begun, standing}
+return {begun, standing, settled}
 """
 )
 _FINISH = Script(
@@ -133,10 +134,13 @@ class RedisOrders:
         for attempt in attempts:
             arguments += _arguments(attempt, now_s)
         keys = [order_key(attempt.owner, attempt.key) for attempt in attempts]
-        answer = cast(list[object], await self._state.run(_BEGIN, keys, arguments))
-        # A nil at the end of a Lua table is not sent.
-        standing = cast(list[bytes | None], answer[1]) if len(answer) > 1 else None
-        return BeginAnswer(_VERDICTS[cast(int, answer[0])], None if standing is None else _record(standing))
+        answer = await self._state.run(_BEGIN, keys, arguments)
+        begun, standing, settled = cast(tuple[int, list[bytes | None] | None, bytes | None], answer)
+        return BeginAnswer(
+            _VERDICTS[begun],
+            None if standing is None else _record(standing),
+            None if settled is None else Settled(_text(settled)),
+        )
 
     async def finish(self, owner: str, keys: Sequence[str], attempt_id: str, finish: Finish) -> None:
         if keys:
