@@ -21,8 +21,8 @@ from ext_authz.wire import write_response
 from paymesh.cli.demo.signing import HmacMerchant
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Reason, Unavailable
-from paymesh.payments.orders import Attempt, BeginAnswer, Finish, InProcessOrders
-from paymesh.payments.policy.compiled import IdempotencyKey, Policy
+from paymesh.payments.orders import Attempt, BeginAnswer, Finish, InProcessOrders, OrderStore, Settled
+from paymesh.payments.policy.compiled import IdempotencyKey, Operation, Policy
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.request import Request
 
@@ -176,6 +176,9 @@ class Gone(InProcessOrders):
     async def finish(self, owner: str, keys: Sequence[str], attempt_id: str, finish: Finish) -> None:
         raise Unavailable("gone")
 
+    async def settle(self, owner: str, key: str, settled: Settled, now_s: int) -> None:
+        raise Unavailable("gone")
+
 
 async def test_without_the_store_nothing_is_paid(policy: Policy, demo_keys: Path) -> None:
     gate = Gate(policy, demo_keys, replace(in_process_stores(), orders=Gone()))
@@ -256,7 +259,9 @@ class TestSettled:
         gate.policy = replace(gate.policy, routes=routes, settles_orders=True)
         return gate
 
-    async def ended(self, gate: Gate, decision: Decision, outcome: str, operation: str = "pay") -> None:
+    async def ended(
+        self, gate: Gate, decision: Decision, outcome: str, operation: str = "pay", orders: OrderStore | None = None
+    ) -> None:
         found = entry(decision, outcome=outcome)
         said = found.common_properties.metadata.filter_metadata[names.AUTHZ_FILTER]
         said.update({names.META_OPERATION: operation})
@@ -266,7 +271,8 @@ class TestSettled:
         async def stream() -> object:
             yield message
 
-        await AccessLog(gate.stores.orders, CollectorRegistry()).StreamAccessLogs(stream(), None)  # type: ignore[arg-type]
+        log = AccessLog(orders or gate.stores.orders, CollectorRegistry())
+        await log.StreamAccessLogs(stream(), None)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         ("outcome", "operation", "expected"),
@@ -296,6 +302,37 @@ class TestSettled:
         await asking.ends(second, Finish.REFUSED)
         await self.ended(asking, second, "succeeded", "close")
         assert reason(await asking.pay(key='"k"')) is Reason.ORDER_CLOSED
+
+    async def test_what_the_store_could_not_take_is_logged_without_the_orders_number(
+        self, asking: Gate, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await self.ended(asking, await asking.pay(), "succeeded", orders=Gone())
+        told = [record for record in caplog.records if "not settled" in record.message]
+        assert len(told) == 1
+        assert CARD["order_no"] not in str(vars(told[0]))
+
+    async def test_only_a_policy_that_asks_is_told_what_may_settle(self, asking: Gate, policy: Policy) -> None:
+        named = write_response(await asking.pay(), None).dynamic_metadata
+        assert named[names.META_SETTLES_ORDER] == "pay:A-1"
+        deaf = replace(policy, settles_orders=False)
+        unasked = write_response(await asking.pay({**CARD, "order_no": "A-2"}, policy=deaf), None)
+        assert names.META_SETTLES_ORDER not in unasked.dynamic_metadata
+        refused = await asking.pay()
+        assert reason(refused) is Reason.ORDER_IN_PROGRESS
+        assert names.META_SETTLES_ORDER not in write_response(refused, None).dynamic_metadata
+
+    @pytest.mark.parametrize("operation", list(Operation))
+    async def test_which_operations_may_settle_the_order_that_they_name(
+        self, asking: Gate, operation: Operation
+    ) -> None:
+        decision = await asking.pay()
+        assert decision.context.route is not None
+        route = replace(decision.context.route, operation=operation)
+        said = write_response(replace(decision, context=replace(decision.context, route=route)), None).dynamic_metadata
+        settling = operation in (Operation.PAY, Operation.QUERY, Operation.CLOSE)
+        assert (names.META_SETTLES_ORDER in said) is settling
+        if settling:
+            assert said[names.META_SETTLES_ORDER] == "pay:A-1"
 
     async def test_a_route_that_does_not_ask_marks_a_repeat(self, asking: Gate, policy: Policy) -> None:
         await self.ended(asking, await asking.pay(), "succeeded")

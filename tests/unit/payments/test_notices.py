@@ -43,7 +43,10 @@ def test_the_order_itself(protocol: Protocol, document: dict[str, Any], terms: O
     [
         (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": "SUCCESS"}, Settled.PAID),
         (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": "CLOSED"}, Settled.CLOSED),
+        (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": "REVOKED"}, Settled.CLOSED),
+        (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": "REFUND"}, Settled.PAID),
         (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": "NOTPAY"}, None),
+        (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_status": "TRADE_SUCCESS"}, None),
         (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "refund_status": "SUCCESS"}, None),
         (Protocol.WECHAT_NOTIFICATION, {**WECHAT, "trade_state": ["SUCCESS"]}, None),
         (Protocol.ALIPAY_NOTIFICATION, {**ALIPAY, "trade_status": "TRADE_SUCCESS"}, Settled.PAID),
@@ -51,7 +54,9 @@ def test_the_order_itself(protocol: Protocol, document: dict[str, Any], terms: O
         (Protocol.ALIPAY_NOTIFICATION, {**ALIPAY, "trade_status": "TRADE_CLOSED"}, Settled.CLOSED),
         (Protocol.ALIPAY_NOTIFICATION, {**ALIPAY, "trade_status": "WAIT_BUYER_PAY"}, None),
         (Protocol.UNIONPAY_NOTIFICATION, {**UNIONPAY, "respCode": "00"}, Settled.PAID),
+        (Protocol.UNIONPAY_NOTIFICATION, {**UNIONPAY, "respCode": "A6"}, Settled.PAID),
         (Protocol.UNIONPAY_NOTIFICATION, {**UNIONPAY, "respCode": "05"}, None),
+        (Protocol.UNIONPAY_NOTIFICATION, {**UNIONPAY, "respCode": "00", "txnType": "31"}, None),
         (Protocol.UNIONPAY_NOTIFICATION, {**UNIONPAY, "respCode": "00", "txnType": "04"}, None),
     ],
 )
