@@ -287,9 +287,9 @@ class TestPassword:
             yield process
 
     async def test_the_right_one(self, guarded: ValkeyProcess) -> None:
-        async with client(guarded.url, password=Secret(b"hunter2")) as state:
+        async with client(guarded.url, password=Secret(b"hunter2"), timeout_s=PATIENT_S) as state:
             assert await state.start()
-        async with client(guarded.url.replace("//", "//default:hunter2@") + "/1") as state:
+        async with client(guarded.url.replace("//", "//default:hunter2@") + "/1", timeout_s=PATIENT_S) as state:
             assert await state.start()
 
     @pytest.mark.parametrize("password", [None, Secret(b"hunter3")])
