@@ -14,11 +14,20 @@ SECRET = "cvv 123 of 张三"
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
+async def heard(request: object) -> None:
+    """Whole: a caller that is still sending when its call ends hears an error of its own library."""
+    if isinstance(request, AsyncIterator):
+        async for _ in request:
+            pass
+
+
 async def broken(request: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    await heard(request)
     raise ValueError(SECRET)
 
 
 async def broken_stream(request: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> AsyncIterator[bytes]:
+    await heard(request)
     yield b"first"
     raise ValueError(SECRET)
 
