@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from paymesh.payments.bodies.body import written_as
+from paymesh.payments.bodies.edits import Cut, spliced
 from paymesh.payments.bodies.errors import BodyError
 from paymesh.payments.bodies.json_body import JsonDocument, parse_json
 from paymesh.payments.bodies.json_edit import Span, find_spans
@@ -102,7 +103,7 @@ def _alipay_v2(answer: _Answer) -> SignedAnswer:
     text, spans = document.text, _members(document)
     told = _told(document, spans)
     sign = answer.signer.sign(text[told.value_start : told.value_end].encode(codec))
-    edits: list[_Edit] = []
+    edits: list[Cut] = []
     old_sign, old_serial = spans.get(_SIGN), spans.get(_CERTIFICATE)
     if old_sign is not None and old_sign.index > told.index:
         edits.append((old_sign.value_start, old_sign.value_end, f'"{sign}"'))
@@ -115,11 +116,7 @@ def _alipay_v2(answer: _Answer) -> SignedAnswer:
         name = json.dumps(answer.signer.serial)
         renamed = (old_serial.value_start, old_serial.value_end, name)
         edits.append(renamed if answer.signer.serial else _removed(old_serial, told))
-    return SignedAnswer(_edited(text, edits).encode(codec), ())
-
-
-_Edit = tuple[int, int, str]
-"""A range of characters, and what stands there instead."""
+    return SignedAnswer(spliced(text, edits).encode(codec), ())
 
 
 def _told(document: JsonDocument, spans: Mapping[str, Span]) -> Span:
@@ -137,15 +134,9 @@ def _members(document: JsonDocument) -> dict[str, Span]:
     return {name: span for (name,), span in find_spans(document, [(name,) for name in document.value]).items()}
 
 
-def _removed(span: Span, told: Span) -> _Edit:
+def _removed(span: Span, told: Span) -> Cut:
     """A member goes with the comma on the answer's side, so that no two edits meet."""
     return (span.start, span.end + 1, "") if span.index < told.index else (span.start - 1, span.end, "")
-
-
-def _edited(text: str, edits: list[_Edit]) -> str:
-    for start, end, replacement in sorted(edits, reverse=True):
-        text = text[:start] + replacement + text[end:]
-    return text
 
 
 def _read(answer: _Answer) -> tuple[JsonDocument, str]:

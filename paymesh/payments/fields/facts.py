@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from paymesh.payments.bodies.json_body import MISSING, lookup
 from paymesh.payments.bodies.pointer import JsonPointer, show_pointer
 from paymesh.payments.denial import Denial, Reason
+from paymesh.payments.fields.kinds import ORDER_NO, problem
 from paymesh.payments.money import Money, alphabetic_code, minor_units_of_decimal, minor_units_of_digits
 from paymesh.payments.policy.compiled import AmountNotation, Fields
-from paymesh.payments.policy.field_rules import Place
+from paymesh.payments.policy.field_rules import Kind, Place
 
-_ORDER_NO = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 _PRODUCT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}", re.ASCII)
 
 
@@ -56,9 +56,10 @@ def _order_no(fields: Fields, value: object, problems: list[str]) -> str | None:
         return None
     pointers = (fields.order_no, *fields.order_no_otherwise)
     found = next((there for place in pointers if (there := lookup(value, place)) is not MISSING), MISSING)
-    if isinstance(found, str) and _ORDER_NO.fullmatch(found):
+    wrong = problem(Kind.ORDER_NO, found)
+    if wrong is None and isinstance(found, str):
         return found
-    problems.append(f"{show_pointer(fields.order_no)} is not an order number of 1 to 64 printable characters")
+    problems.append(f"{show_pointer(fields.order_no)} {wrong}")
     return None
 
 
@@ -67,18 +68,18 @@ class _Reader:
     value: object
     problems: list[str]
 
-    def text(self, pointer: JsonPointer, form: re.Pattern[str], problem: str) -> str | None:
+    def text(self, pointer: JsonPointer, form: re.Pattern[str], wrong: str) -> str | None:
         found = lookup(self.value, pointer)
         if isinstance(found, str) and form.fullmatch(found):
             return found
-        self.problems.append(f"{show_pointer(pointer)} {problem}")
+        self.problems.append(f"{show_pointer(pointer)} {wrong}")
         return None
 
     def app_id(self, fields: Fields) -> str | None:
         if fields.app_id is not None:
-            return self.text(fields.app_id, _ORDER_NO, "is not an app id")
+            return self.text(fields.app_id, ORDER_NO, "is not an app id")
         named = (lookup(self.value, place) for place in fields.app_id_if_there)
-        return next((found for found in named if isinstance(found, str) and _ORDER_NO.fullmatch(found)), None)
+        return next((found for found in named if isinstance(found, str) and ORDER_NO.fullmatch(found)), None)
 
     def money(self, fields: Fields, pointer: JsonPointer) -> Money | None:
         currency = MISSING if fields.currency is None else lookup(self.value, fields.currency)

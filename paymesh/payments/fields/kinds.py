@@ -26,7 +26,8 @@ _MAX_URL = 2048
 _MAX_LOCAL = 64
 _MAX_DOMAIN = 255
 _MAX_LABEL = 63
-_ORDER_NO = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+ORDER_NO = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+"""Also of app ids, which no protocol says more of."""
 _MINOR_UNITS = re.compile(r"[0-9]{1,14}", re.ASCII)
 _DECIMAL = re.compile(r"([0-9]{1,12})\.([0-9]{1,2})", re.ASCII)
 _COUNTRY_CODE = re.compile(r"(?:\+|00)?86(?=1[0-9]{10}\Z)", re.ASCII)
@@ -101,7 +102,7 @@ def _rfc3339_seconds(text: str) -> int | None:
 
 
 def _order_no(text: str) -> bool:
-    return _ORDER_NO.fullmatch(text) is not None
+    return ORDER_NO.fullmatch(text) is not None
 
 
 def _amount(value: object) -> bool:

@@ -5,7 +5,6 @@ The target is replaced as a whole, since removing parameters one by one makes En
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
@@ -14,9 +13,9 @@ from paymesh.payments.bodies.body import read_query
 from paymesh.payments.bodies.limits import Reading
 from paymesh.payments.fields.hiding import hide, hide_in
 from paymesh.payments.fields.sanitize import Change, edits_of
+from paymesh.payments.policy.compiled import TEMPLATE_SEGMENT
 from paymesh.payments.policy.field_rules import Place, SanitizeRule
 
-_TEMPLATE_NAME = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _PLAIN_IN_PATH = "!$&'()*+,;=:@-._~"
 """RFC 3986 `pchar`: what stands in a segment unencoded."""
 
@@ -64,7 +63,7 @@ def path_segments(path: str, template: str) -> dict[str, str]:
     names, segments = template.split("/"), path.split("/")
     if len(names) != len(segments):
         return {}
-    found = ((_TEMPLATE_NAME.fullmatch(name), segment) for name, segment in zip(names, segments, strict=True))
+    found = ((TEMPLATE_SEGMENT.fullmatch(name), segment) for name, segment in zip(names, segments, strict=True))
     return {match[1]: unquote(segment, errors="replace") for match, segment in found if match is not None}
 
 

@@ -15,7 +15,7 @@ from paymesh.payments.policy.field_documents import FieldsDocument
 from paymesh.payments.policy.field_rules import KeyRing
 from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.problems import DocumentPath
-from paymesh.payments.policy.route_checks import PROTOCOLS, TEMPLATE_SEGMENT, route_problems
+from paymesh.payments.policy.route_checks import PROTOCOLS, route_problems
 
 OBSERVED = frozenset({c.Operation.PAY, c.Operation.QUERY, c.Operation.REFUND, c.Operation.CLOSE})
 
@@ -124,7 +124,7 @@ def _fields(document: FieldsDocument, protocol: c.Protocol) -> c.Fields:
 
 def _template_regex(template: str) -> str:
     """A pattern for the whole path that means the same to RE2 (Envoy's safe_regex) and to `re.fullmatch`."""
-    return "/".join("[^/]+" if TEMPLATE_SEGMENT.fullmatch(part) else re.escape(part) for part in template.split("/"))
+    return "/".join("[^/]+" if c.TEMPLATE_SEGMENT.fullmatch(part) else re.escape(part) for part in template.split("/"))
 
 
 def specificity(route: c.Route) -> tuple[int, int, int]:

@@ -7,6 +7,7 @@ whole new `Policy`; a request keeps the one it began with.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -175,6 +176,10 @@ class QueryMatch:
 
     name: str
     exact: str | None
+
+
+TEMPLATE_SEGMENT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+"""A whole segment of a path template, and its name."""
 
 
 class PathKind(enum.IntEnum):

@@ -16,13 +16,12 @@ from paymesh.payments.policy import field_documents as fd
 from paymesh.payments.policy.callers import Scheme
 from paymesh.payments.policy.field_rules import Place, SanitizeAction
 from paymesh.payments.policy.problems import DocumentPath
+from paymesh.payments.policy.route_checks import REMOVED_HEADERS, Problem
 
-_TEMPLATE_NAME = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _FRAMING = frozenset(
     {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "te"}
 )
-_OURS = ("x-pay-", "x-request-id", "x-envoy-")
 
 _EMBEDDED: Mapping[c.Protocol, frozenset[JsonPointer]] = {c.Protocol.ALIPAY_V2: frozenset({("biz_content",)})}
 
@@ -30,9 +29,6 @@ VERIFIED_ANSWERS = frozenset({c.Protocol.ALIPAY_V2, c.Protocol.ALIPAY_V3, c.Prot
 """Protocols whose SDKs verify what they hear (protocols.md section 4)."""
 SIGNED_AGAIN = frozenset({c.Protocol.ALIPAY_V2, c.Protocol.ALIPAY_V3, c.Protocol.WECHAT_V3})
 """Those whose answers this gateway can sign."""
-Problem = tuple[DocumentPath, str]
-
-
 Decided = tuple[str, Place, JsonPointer]
 """A fact that a payment is decided by, and where it stands."""
 
@@ -99,7 +95,7 @@ def _items(pointer: JsonPointer) -> JsonPointer:
 
 
 def _place_problems(document: d.RouteDocument, embedded: frozenset[JsonPointer]) -> Iterator[Problem]:
-    segments = set(_TEMPLATE_NAME.findall(document.match.path_template or ""))
+    segments = set(c.TEMPLATE_SEGMENT.findall(document.match.path_template or ""))
     asked: list[tuple[DocumentPath, Place, JsonPointer | None]] = [
         (("validation", "fields", number), rule.place, rule.field)
         for number, rule in enumerate(document.validation.fields)
@@ -132,7 +128,7 @@ def _place_problems(document: d.RouteDocument, embedded: frozenset[JsonPointer])
 
 
 def _fixed(header: str) -> bool:
-    return header in _FRAMING or header.startswith(_OURS)
+    return header in _FRAMING or header.startswith(REMOVED_HEADERS)
 
 
 def _signature_problems(document: d.RouteDocument, protocol: c.Protocol) -> Iterator[Problem]:

@@ -32,12 +32,12 @@ FORM_SCHEMES = frozenset({Scheme.ALIPAY_V2, Scheme.UNIONPAY})
 """Their messages are parameters, not a JSON body, and tell operations apart by them."""
 WITHOUT_NONCE = frozenset({Scheme.ALIPAY_V2, Scheme.UNIONPAY, Scheme.JWT, Scheme.MTLS})
 """An identical message may come again: only the order number tells a second payment from a repeated one."""
-TEMPLATE_SEGMENT = re.compile(r"\{[a-z][a-z0-9_]*\}")
 
 Problem = tuple[DocumentPath, str]
 _OPEN = frozenset({c.Operation.OTHER, c.Operation.LOGIN})
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/{}-]*")
-_REMOVED_HEADERS = (INTERNAL_HEADER_PREFIX, "x-request-id", "x-envoy-")
+REMOVED_HEADERS = (INTERNAL_HEADER_PREFIX, "x-request-id", "x-envoy-")
+"""Beginnings of the headers that Envoy removes from every request, and writes itself."""
 
 
 def route_problems(document: d.RouteDocument, notified: Mapping[str, c.Notifications]) -> Iterator[Problem]:
@@ -105,7 +105,7 @@ def _match_problems(match: d.MatchDocument) -> Iterator[Problem]:
         if problem is not None:
             yield ("match",), problem
     for number, header in enumerate(match.headers):
-        if header.name.startswith(_REMOVED_HEADERS):
+        if header.name.startswith(REMOVED_HEADERS):
             yield ("match", "headers", number), "Envoy removes this header from every request: nobody may forge it"
 
 
@@ -118,8 +118,8 @@ def _path_problem(value: str, *, templated: bool) -> str | None:
         return "Envoy normalises paths: one with //, /. or /.. never matches"
     if braced and not templated:
         return "{name} stands for a segment in path_template only"
-    if templated and not any(TEMPLATE_SEGMENT.fullmatch(segment) for segment in segments):
+    if templated and not any(c.TEMPLATE_SEGMENT.fullmatch(segment) for segment in segments):
         return "a path_template has at least one {name} as a whole segment"
-    if not all(TEMPLATE_SEGMENT.fullmatch(segment) for segment in braced):
+    if not all(c.TEMPLATE_SEGMENT.fullmatch(segment) for segment in braced):
         return "{name} stands for a whole segment, its name in lower case"
     return None
