@@ -132,16 +132,16 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     with ExitStack() as stack:
         master = stack.enter_context(running_valkey(folders[0], "repl-diskless-sync-delay 0"))
         replica = stack.enter_context(running_valkey(folders[1], f"replicaof {HOST} {master.port}"))
-        wait_for(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+        wait_for(lambda: replica.ask("INFO", "replication"), b"master_link_status:up")
         sentinel = stack.enter_context(running_sentinel(folders[2], master))
-        wait_for(lambda: b"slaves=1" in sentinel.ask("INFO", "sentinel"))
+        wait_for(lambda: sentinel.ask("INFO", "sentinel"), b"slaves=1")
         yield Watched(master, replica, sentinel)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
+def wait_for(ask: Callable[[], bytes], expected: bytes) -> None:
     deadline = time.monotonic() + 3 * PATIENT_S  # a sentinel looks every ten seconds, and later on a busy machine
-    while not condition():
-        assert time.monotonic() < deadline
+    while expected not in (seen := ask()):
+        assert time.monotonic() < deadline, seen.decode()
         time.sleep(0.02)
 
 
@@ -190,8 +190,8 @@ async def test_a_planned_failover_is_followed(watched: Watched) -> None:
     state = SharedState(watched.url, timeout_s=0.5, pause_s=0.05)
     try:
         assert await state.start()
-        wait_for(lambda: watched.sentinel.ask("SENTINEL", "FAILOVER", "pay") == b"+OK\r\n")  # it must know the replica
-        wait_for(lambda: b"role:slave" in watched.master.ask("INFO", "replication"))
+        wait_for(lambda: watched.sentinel.ask("SENTINEL", "FAILOVER", "pay"), b"+OK")  # it must know the replica
+        wait_for(lambda: watched.master.ask("INFO", "replication"), b"role:slave")
         await until_answered(state)  # a GET, which the former master would answer
         assert await state.call("SET", "paymesh:k", b"v") == b"OK"
         assert watched.replica.ask("GET", "paymesh:k") == b"$1\r\nv\r\n"

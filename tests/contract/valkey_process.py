@@ -48,7 +48,7 @@ class ValkeyProcess:
             log = self._folder / f"log-{next(_COUNTER)}"
             with log.open("wb") as output:
                 self._process = subprocess.Popen(self._command(port), stdout=output, stderr=output, cwd=self._folder)
-            if self._answers(port):
+            if self._answers(port, log):
                 self.port = port
                 return
             self.kill()
@@ -95,15 +95,15 @@ class ValkeyProcess:
         role = ["--sentinel"] if self._sentinel_of is not None else []
         return [str(get_binary_path()), str(file), *role]
 
-    def _answers(self, port: int) -> bool:
+    def _answers(self, port: int, log: Path) -> bool:
+        """Whether this process, not another's server on the same port, is ready: its own log says so."""
         assert self._process is not None
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                # Anything it says: a password may be asked for. Then it is ours only if our process still runs.
-                if connection.recv(100) and self._process.poll() is None:
-                    return True
+            if (b"Sentinel ID" if self._sentinel_of else b"Ready to accept connections tcp") in log.read_bytes():
+                with socket.create_connection((HOST, port), timeout=READY_S) as connection:
+                    connection.sendall(b"PING\r\n")
+                    return bool(connection.recv(100))  # anything it says: a password may be asked for
             time.sleep(0.01)
         return False
 
