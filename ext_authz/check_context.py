@@ -29,6 +29,10 @@ class CheckContext:
     route: Route | None = None
     caller: Authenticated | None = None
     replayed: bool = False
+    limits_shadowed: tuple[str, ...] = ()
+    """Names of the limits in shadow mode that would have refused."""
+    limits_without_store: tuple[str, ...] = ()
+    """Names of the limits whose `on_error` decided, for shared state could not be asked."""
     facts: OrderFacts = field(default=OrderFacts(), repr=False)
     channel: Channel | None = None
     """The channel that takes the payment; pay routes only."""

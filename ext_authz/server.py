@@ -26,7 +26,6 @@ from paymesh.payments.jose.fetch import HttpFetch
 from paymesh.payments.jose.key_source import KeySources
 from paymesh.payments.merchant_table.directory import TableDirectory
 from paymesh.payments.policy.source import OnReload, PolicySource
-from paymesh.payments.token_bucket import InProcessBuckets
 from paymesh.payments.users.identify import UserIdentifier
 from paymesh.server.http_fetch import AiohttpFetch
 from paymesh.server.policy_service import run_policy_service
@@ -50,8 +49,25 @@ class Metrics:
             buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5),
         )
 
+        self.shadowed = Counter(
+            "paymesh_ext_authz_limits_shadowed",
+            "Requests that a limit in shadow mode would have refused.",
+            ["limit"],
+            registry=registry,
+        )
+        self.without_store = Counter(
+            "paymesh_ext_authz_limits_without_store",
+            "Requests that passed by a limit's on_error, for shared state could not be asked.",
+            ["limit"],
+            registry=registry,
+        )
+
     def count(self, decision: Decision, seconds: float) -> None:
         route = decision.context.route
+        for limit in decision.context.limits_shadowed:
+            self.shadowed.labels(limit=limit).inc()
+        for limit in decision.context.limits_without_store:
+            self.without_store.labels(limit=limit).inc()
         self.decisions.labels(
             route="none" if route is None else route.name,
             decision="allow" if decision.denial is None else "deny",
@@ -135,7 +151,7 @@ async def _stores(state: State, fetch: HttpFetch, key_sources: KeySources) -> As
     directory = TableDirectory(lambda policy: policy.merchant_table, os.environ, PolicyKeys(key_sources))
     users = UserIdentifier(fetch, key_sources)
     try:
-        yield Stores(directory, state.nonces, state.orders, InProcessBuckets(), users)
+        yield Stores(directory, state.nonces, state.orders, state.buckets, users)
     finally:
         await users.close()
         await directory.close()

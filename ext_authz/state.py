@@ -2,7 +2,7 @@
 flags, metrics and health. Refuses a password on the command line, where every user of the machine can read it.
 
 A shared state that is away does not keep the service from starting or serving: routes that need it are refused with
-503, others go on. The health service `shared_state` and the metrics say so.
+503, limits do what their `on_error` says, the rest goes on. The health service `shared_state` and the metrics say so.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from pathlib import Path
 from grpc_health.v1 import health, health_pb2
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from paymesh.payments.bucket_fallback import BucketsWithFallback
 from paymesh.payments.nonces import InProcessNonces, NonceStore
 from paymesh.payments.orders import InProcessOrders, OrderStore
 from paymesh.payments.secrets import Secret
 from paymesh.payments.shared_state.address import parse_state_url
 from paymesh.payments.shared_state.breaker import BreakerState
 from paymesh.payments.shared_state.client import TIMEOUT_S, Outcome, SharedState
+from paymesh.payments.shared_state.redis_buckets import RedisBuckets
 from paymesh.payments.shared_state.redis_nonces import RedisNonces
 from paymesh.payments.shared_state.redis_orders import RedisOrders
+from paymesh.payments.token_bucket import BucketStore, InProcessBuckets
 from paymesh.server.startup import StartupError
 
 HEALTH_SERVICE = "shared_state"
@@ -42,6 +45,7 @@ class State:
 
     nonces: NonceStore
     orders: OrderStore
+    buckets: BucketStore
     shared: SharedState | None
 
 
@@ -78,7 +82,7 @@ async def open_state(
     if not url:
         if args.state_password_file is not None:
             raise StartupError("--state-password-file without --state-url")
-        yield State(InProcessNonces(), InProcessOrders(), None)
+        yield State(InProcessNonces(), InProcessOrders(), InProcessBuckets(), None)
         return
     metrics = _Metrics(registry)
     shared = _shared_state(args, url, metrics)
@@ -86,7 +90,7 @@ async def open_state(
     try:
         if not await shared.start():
             _LOG.warning("shared state is away at the start", extra={"fields": {"state": shared.state.value}})
-        yield State(RedisNonces(shared), RedisOrders(shared), shared)
+        yield State(RedisNonces(shared), RedisOrders(shared), BucketsWithFallback(RedisBuckets(shared)), shared)
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -47,6 +47,15 @@ class Reason(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LimitTold:
+    """The rate limit that refused: `quota` requests in `window_s` seconds, the time its bucket takes to fill."""
+
+    name: str
+    quota: int
+    window_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Denial:
     """A refusal. `detail` is for the log and for `paymesh explain`: it names fields and causes, never values."""
 
@@ -55,6 +64,7 @@ class Denial:
     told: tuple[str, ...] = ()
     """What the caller can mend, shown to it: fields and what is wrong with each, never values."""
     retry_after_s: int | None = None
+    limit: LimitTold | None = None
     hint: str | None = dataclasses.field(default=None, repr=False)
     """For a sandbox merchant: the string that should have been signed."""
 

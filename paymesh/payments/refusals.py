@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from paymesh.payments.denial import Denial, Reason
+import http_sf
+
+from paymesh.payments.denial import Denial, LimitTold, Reason
 from paymesh.payments.internal_names import REASON_HEADER, REQUEST_ID_HEADER
 from paymesh.payments.policy.compiled import Protocol, Route
 from paymesh.payments.request import Request
@@ -230,7 +232,18 @@ def write_refusal(denial: Denial, to: Addressee) -> Refusal:
     refusal = write_words(words, str(denial.reason), message, to, repeats=denial.hint is None)
     if denial.retry_after_s is None:
         return refusal
-    return replace(refusal, headers=(*refusal.headers, ("retry-after", str(denial.retry_after_s))))
+    again = [("retry-after", str(denial.retry_after_s))]
+    if denial.limit is not None:
+        again += _rate_limit_headers(denial.limit, denial.retry_after_s)
+    return replace(refusal, headers=(*refusal.headers, *again))
+
+
+def _rate_limit_headers(limit: LimitTold, retry_after_s: int) -> list[tuple[str, str]]:
+    """Source: draft-ietf-httpapi-ratelimit-headers, sections 3 and 4: r remaining, t seconds; q quota, w window."""
+    return [
+        ("ratelimit", http_sf.ser([(limit.name, {"r": 0, "t": retry_after_s})])),  # type: ignore[list-item]
+        ("ratelimit-policy", http_sf.ser([(limit.name, {"q": limit.quota, "w": limit.window_s})])),  # type: ignore[list-item]
+    ]
 
 
 def write_words(words: Words, reason: str, message: str, to: Addressee, *, repeats: bool = True) -> Refusal:

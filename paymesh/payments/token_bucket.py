@@ -1,6 +1,7 @@
-"""Owns the token bucket: GCRA in integer nanoseconds, so that nothing drifts and no window edge doubles a limit.
+"""Owns the token bucket: exact integer arithmetic, so that nothing drifts and no window edge doubles a limit.
 
-Source of the algorithm: ITU-T I.371 (generic cell rate algorithm, virtual scheduling). A refused request takes nothing.
+A bucket's level is counted in billionths of a token: a nanosecond brings `requests_per_second` of them, whatever the
+rate. It admits what GCRA admits (ITU-T I.371, generic cell rate algorithm). A refused request takes nothing.
 """
 
 from __future__ import annotations
@@ -10,47 +11,108 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from paymesh.payments.policy.callers import BucketSize
+from paymesh.payments.policy.rate_limits import OnError
 
 _SECOND_NS = 1_000_000_000
+_TOKEN = 1_000_000_000
+_SWEEP_AT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One caller's bucket under one limit. `key` is unique; sizes may change under a key without losing its state."""
+    """One caller's bucket under one limit. Sizes may change under a key without losing its level.
 
-    key: tuple[str, str]
+    `key`: the limit's name, then the value of each of its dimensions.
+    """
+
+    key: tuple[str, ...]
     size: BucketSize
+    on_error: OnError = OnError.LOCAL
+    enforced: bool = True
+    """False: it takes and tells, and never refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """The bucket that refused, and the whole seconds (rounded up) after which one request fits again."""
+    """A bucket without a token, and the whole seconds (rounded up, at least 1) after which it has one again."""
 
     bucket: Bucket
     retry_after_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of one request's buckets."""
+
+    refused: Exhausted | None = None
+    """The enforced bucket that has to be waited for longest; then nothing was taken from any."""
+    shadowed: tuple[Bucket, ...] = ()
+    """Those in shadow mode that would have refused."""
+    without_store: tuple[Bucket, ...] = ()
+    """Those whose shared state could not be asked: their `on_error` decided."""
+
+    @property
+    def admitted(self) -> bool:
+        return self.refused is None
+
+
 class BucketStore(Protocol):
-    async def take(self, buckets: Sequence[Bucket], now_ns: int) -> Exhausted | None:
-        """Take one token from every bucket, or none from any. `now_ns` is monotonic. Raises Unavailable."""
+    async def take(self, buckets: Sequence[Bucket], now_ns: int) -> Taken:
+        """Take one token from every bucket, or none from any. `now_ns` is monotonic; a store that is shared goes by
+        its own clock. Keys are distinct. Raises Unavailable."""
         ...
 
 
 class InProcessBuckets:
-    """Buckets in this process's memory: one entry a merchant and limit, bounded by the policy."""
+    """Buckets in this process's memory. One that is full again is forgotten: callers of a day do not pile up."""
 
     def __init__(self) -> None:
-        self._theoretical_arrival_ns: dict[tuple[str, str], int] = {}
+        self._held: dict[tuple[str, ...], tuple[int, int, BucketSize]] = {}
+        self._sweep_at = _SWEEP_AT
 
-    async def take(self, buckets: Sequence[Bucket], now_ns: int) -> Exhausted | None:
-        arrivals = []
-        for bucket in buckets:
-            interval_ns = _SECOND_NS // bucket.size.requests_per_second
-            arrival_ns = max(self._theoretical_arrival_ns.get(bucket.key, 0), now_ns)
-            # A bucket of `burst` tokens lets the theoretical arrival run ahead by burst - 1 intervals.
-            wait_ns = arrival_ns - (bucket.size.burst - 1) * interval_ns - now_ns
-            if wait_ns > 0:
-                return Exhausted(bucket, -(-wait_ns // _SECOND_NS))
-            arrivals.append((bucket.key, arrival_ns + interval_ns))
-        self._theoretical_arrival_ns.update(arrivals)
-        return None
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def take(self, buckets: Sequence[Bucket], now_ns: int) -> Taken:
+        levels = [self._level(bucket, now_ns) for bucket in buckets]
+        waits_s = [_wait_s(level, bucket.size) for level, bucket in zip(levels, buckets, strict=True)]
+        taken = judge(buckets, waits_s)
+        if taken.admitted:
+            for bucket, level in zip(buckets, levels, strict=True):
+                if level >= _TOKEN:  # else a shadow's
+                    # Requests may come here in another order than they began.
+                    at_ns = max(now_ns, self._held[bucket.key][1]) if bucket.key in self._held else now_ns
+                    self._held[bucket.key] = (level - _TOKEN, at_ns, bucket.size)
+            if len(self._held) >= self._sweep_at:
+                self._sweep(now_ns)
+        return taken
+
+    def _level(self, bucket: Bucket, now_ns: int) -> int:
+        held = self._held.get(bucket.key)
+        return bucket.size.burst * _TOKEN if held is None else _refilled(held[0], now_ns - held[1], bucket.size)
+
+    def _sweep(self, now_ns: int) -> None:
+        for key, (level, at_ns, size) in list(self._held.items()):
+            if _refilled(level, now_ns - at_ns, size) >= size.burst * _TOKEN:
+                del self._held[key]
+        self._sweep_at = max(_SWEEP_AT, 2 * len(self._held))
+
+
+def _refilled(level: int, elapsed_ns: int, size: BucketSize) -> int:
+    return min(size.burst * _TOKEN, level + max(0, elapsed_ns) * size.requests_per_second)
+
+
+def _wait_s(level: int, size: BucketSize) -> int:
+    return max(0, -(-(_TOKEN - level) // (size.requests_per_second * _SECOND_NS)))
+
+
+def judge(buckets: Sequence[Bucket], waits_s: Sequence[int]) -> Taken:
+    """What follows from how long each bucket has to be waited for (whole seconds; 0: it has a token)."""
+    refused: Exhausted | None = None
+    shadowed = []
+    for bucket, wait_s in zip(buckets, waits_s, strict=True):
+        if wait_s and not bucket.enforced:
+            shadowed.append(bucket)
+        elif wait_s and (refused is None or wait_s > refused.retry_after_s):
+            refused = Exhausted(bucket, wait_s)
+    return Taken(refused, tuple(shadowed))

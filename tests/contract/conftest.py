@@ -11,8 +11,10 @@ import pytest_asyncio
 from paymesh.payments.nonces import InProcessNonces, NonceStore
 from paymesh.payments.orders import InProcessOrders, OrderStore
 from paymesh.payments.shared_state.client import SharedState
+from paymesh.payments.shared_state.redis_buckets import RedisBuckets
 from paymesh.payments.shared_state.redis_nonces import RedisNonces
 from paymesh.payments.shared_state.redis_orders import RedisOrders
+from paymesh.payments.token_bucket import BucketStore, InProcessBuckets
 from tests.contract.valkey_process import ValkeyProcess, running_cluster, running_valkey
 
 PATIENT_S = 20.0
@@ -53,6 +55,11 @@ async def shared_state(request: pytest.FixtureRequest) -> AsyncIterator[SharedSt
 @pytest.fixture
 def nonces(shared_state: SharedState | None) -> NonceStore:
     return InProcessNonces() if shared_state is None else RedisNonces(shared_state)
+
+
+@pytest.fixture
+def buckets(shared_state: SharedState | None) -> BucketStore:
+    return InProcessBuckets() if shared_state is None else RedisBuckets(shared_state)
 
 
 @pytest.fixture

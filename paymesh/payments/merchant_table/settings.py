@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from paymesh.payments.policy.rate_limits import RateLimit
 from paymesh.payments.secrets import Secret
-
-if TYPE_CHECKING:  # the compiled policy holds these settings
-    from paymesh.payments.policy.compiled import RateLimit
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.merchant_table_document import compile_merchant_table
 from paymesh.payments.policy.observability_document import compile_tracing
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
+from paymesh.payments.policy.rate_limits import LimitKey, RateLimit
 from paymesh.payments.policy.references import References
 from paymesh.payments.policy.variants import with_entries
 from paymesh.payments.policy.yaml_source import SourceTree
@@ -127,8 +128,8 @@ class Compiler:
             self._findings.problem((*path, "address"), "an endpoint's address is an IP address")
         return c.Endpoint(document.address, document.port)
 
-    def _rate_limit(self, document: d.RateLimitDocument, _: DocumentPath) -> c.RateLimit:
-        return c.RateLimit(document.name, _bucket(document))
+    def _rate_limit(self, document: d.RateLimitDocument, _: DocumentPath) -> RateLimit:
+        return RateLimit(document.name, _bucket(document), document.key, document.mode, document.on_error)
 
     def _channel(self, document: d.ChannelDocument, path: DocumentPath) -> c.Channel:
         if document.amount.max is not None and document.amount.max < document.amount.min:
@@ -173,7 +174,7 @@ class Compiler:
 
     def _merchant_table(
         self,
-        limits: Mapping[str, c.RateLimit],
+        limits: Mapping[str, RateLimit],
         routes: Mapping[str, c.Route],
         notifications: Mapping[str, c.Notifications],
     ) -> MerchantTable | None:
@@ -204,7 +205,7 @@ class Compiler:
 
     # -- merchants -----------------------------------------------------------------------------------------------
 
-    def _merchants(self, limits: Mapping[str, c.RateLimit], routes: Mapping[str, c.Route]) -> dict[str, Merchant]:
+    def _merchants(self, limits: Mapping[str, RateLimit], routes: Mapping[str, c.Route]) -> dict[str, Merchant]:
         merchants: dict[str, Merchant] = {}
         for index, document in enumerate(self._document.merchants):
             path: DocumentPath = ("merchants", index)
@@ -250,7 +251,7 @@ class Compiler:
 def compile_merchant(
     document: d.MerchantDocument,
     path: DocumentPath,
-    limits: Mapping[str, c.RateLimit],
+    limits: Mapping[str, RateLimit],
     routes: Mapping[str, object],
     findings: Findings,
 ) -> Merchant:
@@ -258,6 +259,9 @@ def compile_merchant(
     for name in document.rate_limits:
         if name not in limits:
             findings.unknown((*path, "rate_limits", name), "rate limit", name, limits)
+        elif LimitKey.MERCHANT not in limits[name].key:
+            message = f"{name} is not counted by merchant: its buckets are not this merchant's own"
+            findings.problem((*path, "rate_limits", name), message)
     findings.lookup(document.routes or (), routes, "route", (*path, "routes"))
     return Merchant(
         id=document.id,

@@ -15,6 +15,7 @@ from paymesh.payments.policy.field_documents import FieldsDocument
 from paymesh.payments.policy.field_rules import KeyRing
 from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.problems import DocumentPath
+from paymesh.payments.policy.rate_limits import LimitKey, RateLimit
 from paymesh.payments.policy.route_checks import PROTOCOLS, route_problems
 
 OBSERVED = frozenset({c.Operation.PAY, c.Operation.QUERY, c.Operation.REFUND, c.Operation.CLOSE})
@@ -40,7 +41,7 @@ class Named:
 
     channels: Mapping[str, c.Channel]
     services: Mapping[str, c.Service]
-    limits: Mapping[str, c.RateLimit]
+    limits: Mapping[str, RateLimit]
     notifications: Mapping[str, c.Notifications]
     """By channel."""
     field_keys: Mapping[str, KeyRing] = field(default_factory=dict)
@@ -54,6 +55,10 @@ def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, f
     if document.service is not None and document.service not in named.services:
         findings.unknown((*path, "service"), "service", document.service, named.services)
     applied = findings.lookup(document.rate_limits, named.limits, "rate limit", (*path, "rate_limits"))
+    for limit in applied:
+        if LimitKey.MERCHANT in limit.key and not document.schemes:
+            message = f"{limit.name} counts by merchant, and a route without schemes never knows one"
+            findings.problem((*path, "rate_limits"), message)
     protocol = PROTOCOLS[document.schemes[0]] if document.schemes else c.Protocol.PAYMESH
     about = compile_route_fields(document, path, protocol, named.field_keys, findings)
     told = document.operation in OBSERVED and protocol in READ

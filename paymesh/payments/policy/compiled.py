@@ -15,7 +15,7 @@ from paymesh.payments.bodies.limits import DEFAULT_READING, Reading
 from paymesh.payments.bodies.pointer import JsonPointer
 from paymesh.payments.jose.keys import JwkSet
 from paymesh.payments.merchant_table.settings import MerchantTable
-from paymesh.payments.policy.callers import Algorithm, BucketSize, CredentialKey, KeyRef, Merchant, Scheme
+from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyRef, Merchant, Scheme
 from paymesh.payments.policy.certificates import CertificateTrust
 from paymesh.payments.policy.field_rules import (
     NO_VALIDATION,
@@ -25,6 +25,7 @@ from paymesh.payments.policy.field_rules import (
     UnreadableAnswers,
     Validation,
 )
+from paymesh.payments.policy.rate_limits import RateLimit
 from paymesh.payments.secrets import Secret
 from paymesh.payments.signers import Signer
 from paymesh.payments.users.providers import UserProvider
@@ -86,14 +87,6 @@ class UnknownOrders(enum.StrEnum):
     """The provider sends it again later."""
     PASS = "pass"  # noqa: S105 - no password
     """For orders from before this gateway: passed, without `x-pay-order: matched`."""
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """A rate limit per merchant. `name` is stable: buckets survive a policy reload under it."""
-
-    name: str
-    size: BucketSize
 
 
 @dataclass(frozen=True, slots=True)

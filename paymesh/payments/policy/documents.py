@@ -6,7 +6,7 @@ Every constraint that needs one field only is a model's; whatever spans several 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StrictBool, StrictInt, StringConstraints
 
@@ -32,6 +32,7 @@ from paymesh.payments.policy.field_documents import (
 )
 from paymesh.payments.policy.merchant_table_document import MerchantTableDocument
 from paymesh.payments.policy.observability_document import ObservabilityDocument
+from paymesh.payments.policy.rate_limits import LimitKey, LimitMode, OnError
 from paymesh.payments.policy.user_documents import UserProviderDocument
 from paymesh.payments.policy.values import (
     Currency,
@@ -88,8 +89,21 @@ class MerchantDocument(Document):
 
 
 class RateLimitDocument(BucketDocument):
+    """One token bucket for all requests that have `key` in common. A request passes if every bucket has a token."""
+
     name: Name
-    key: Literal["merchant"] = Field("merchant", description="Every merchant has a bucket of its own.")
+    key: tuple[LimitKey, ...] = Field(
+        (LimitKey.MERCHANT,),
+        min_length=1,
+        max_length=4,
+        description="Every combination of these has a bucket of its own; client_ip is the address that Envoy sees.",
+    )
+    mode: LimitMode = Field(LimitMode.ENFORCE, description="shadow: counted and logged, never refused.")
+    on_error: OnError = Field(
+        OnError.LOCAL,
+        description="While shared state cannot be asked. local: each ext_authz worker has buckets of its own; "
+        "allow: not limited; deny: 503.",
+    )
 
 
 class AmountBoundsDocument(Document):

@@ -10,9 +10,10 @@ from pydantic import Field, StrictInt, model_validator
 from paymesh.payments.merchant_table.address import parse_table_url
 from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy.callers import Scheme
-from paymesh.payments.policy.compiled import Notifications, RateLimit
+from paymesh.payments.policy.compiled import Notifications
 from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.problems import DocumentPath
+from paymesh.payments.policy.rate_limits import RateLimit
 from paymesh.payments.policy.values import Document, Milliseconds, SecretReference
 from paymesh.payments.secrets import Secret
 

@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
 
 from paymesh.payments.denial import Unavailable
 from paymesh.payments.secrets import Secret
-from paymesh.payments.shared_state.address import parse_state_url
+from paymesh.payments.shared_state.address import Topology, parse_state_url
 from paymesh.payments.shared_state.breaker import Breaker, BreakerState
 from paymesh.payments.shared_state.connections import Argument, CannotConnect, servers_at
 from paymesh.payments.shared_state.keys import PREFIX
@@ -92,7 +92,9 @@ class SharedState:
         """`failures_to_open`: consecutive. `pause_s`: between probes. ValueError for a URL that cannot be used."""
         # A step may last as long as a call at least: whoever is patient with calls is so with connecting.
         step_timeout_s = max(min(_STEP_TIMEOUT_S, connect_timeout_s), timeout_s)
-        self._servers = servers_at(parse_state_url(url, password), step_timeout_s)
+        address = parse_state_url(url, password)
+        self.is_cluster = address.topology is Topology.CLUSTER
+        self._servers = servers_at(address, step_timeout_s)
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._pause_s = pause_s

@@ -1,14 +1,9 @@
-"""The token bucket against an exact reference, and its edges."""
+"""The token bucket at its edges. That it equals an exact one: tests/contract/test_bucket_model.py."""
 
 from __future__ import annotations
 
-from fractions import Fraction
-
-from hypothesis import given
-from hypothesis import strategies as st
-
 from paymesh.payments.policy.callers import BucketSize
-from paymesh.payments.token_bucket import Bucket, Exhausted, InProcessBuckets
+from paymesh.payments.token_bucket import Bucket, InProcessBuckets, judge
 
 SECOND = 1_000_000_000
 
@@ -20,47 +15,36 @@ def bucket(rate: int, burst: int, key: str = "m") -> Bucket:
 async def test_a_full_bucket_holds_its_burst_and_refills_at_its_rate() -> None:
     store, one = InProcessBuckets(), bucket(2, 3)
     now = 77 * SECOND
-    assert [await store.take([one], now) is None for _ in range(4)] == [True, True, True, False]
-    assert await store.take([one], now + SECOND // 2) is None
-    assert isinstance(await store.take([one], now + SECOND // 2), Exhausted)
+    assert [(await store.take([one], now)).admitted for _ in range(4)] == [True, True, True, False]
+    assert (await store.take([one], now + SECOND // 2)).admitted
+    assert not (await store.take([one], now + SECOND // 2)).admitted
     # However long it rests, it holds no more than its burst.
-    assert [await store.take([one], now + 3600 * SECOND) is None for _ in range(4)] == [True, True, True, False]
+    assert [(await store.take([one], now + 3600 * SECOND)).admitted for _ in range(4)] == [True, True, True, False]
 
 
 async def test_retry_after_is_when_one_request_fits() -> None:
     store, one = InProcessBuckets(), bucket(1, 1)
-    assert await store.take([one], 0) is None
-    refused = await store.take([one], 1)
+    assert (await store.take([one], 0)).admitted
+    refused = (await store.take([one], 1)).refused
     assert refused is not None
     assert refused.retry_after_s == 1
-    assert await store.take([one], refused.retry_after_s * SECOND) is None
+    assert (await store.take([one], refused.retry_after_s * SECOND)).admitted
 
 
-async def test_a_refusal_takes_nothing_from_the_other_buckets() -> None:
-    store, wide, narrow = InProcessBuckets(), bucket(1, 2, "wide"), bucket(1, 1, "narrow")
-    assert await store.take([wide, narrow], 0) is None
-    refused = await store.take([wide, narrow], 0)
+async def test_callers_of_a_day_do_not_pile_up() -> None:
+    store, now = InProcessBuckets(), 0
+    for number in range(100_000):
+        now += SECOND // 1000
+        assert (await store.take([bucket(1, 2, str(number))], now)).admitted
+    assert len(store) < 25_000
+    # Nobody who is not full again was forgotten.
+    assert (await store.take([bucket(1, 2, "99999")], now)).admitted
+    assert not (await store.take([bucket(1, 2, "99999")], now)).admitted
+
+
+def test_the_longest_wait_is_told() -> None:
+    short, long, shadow = bucket(1, 1, "a"), bucket(1, 1, "b"), Bucket(("limit", "c"), BucketSize(1, 1), enforced=False)
+    refused = judge([short, long, shadow], [1, 3, 9]).refused
     assert refused is not None
-    assert refused.bucket is narrow
-    assert await store.take([wide], 0) is None
-
-
-async def test_merchants_do_not_share_a_bucket() -> None:
-    store = InProcessBuckets()
-    assert await store.take([bucket(1, 1, "a")], 0) is None
-    assert await store.take([bucket(1, 1, "b")], 0) is None
-
-
-@given(
-    rate=st.sampled_from([1, 2, 4, 5, 8, 10, 1000]),  # these divide a second exactly, as the reference needs
-    burst=st.integers(1, 20),
-    gaps=st.lists(st.integers(0, 3 * SECOND), max_size=60),
-)
-async def test_equals_an_exact_token_bucket(rate: int, burst: int, gaps: list[int]) -> None:
-    store, now, tokens = InProcessBuckets(), 0, Fraction(burst)
-    for gap in gaps:
-        now += gap
-        tokens = min(Fraction(burst), tokens + Fraction(gap * rate, SECOND))
-        expected = tokens >= 1
-        tokens -= 1 if expected else 0
-        assert (await store.take([bucket(rate, burst)], now) is None) == expected
+    assert (refused.bucket, refused.retry_after_s) == (long, 3)
+    assert judge([shadow], [9]).shadowed == (shadow,)
