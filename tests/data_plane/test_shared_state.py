@@ -51,7 +51,8 @@ async def ext_authz(keys: Path, address: str, *flags: str) -> AsyncIterator[None
             await channel.channel_ready()
         yield
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):  # it never came up
+            process.terminate()
         await process.wait()
 
 
