@@ -43,7 +43,6 @@ class SlowProxy:
         try:
             up_reader, up_writer = await asyncio.open_connection(HOST, self._server_port)
         except OSError:
-            writer.close()
             return
         answers = asyncio.create_task(self._answers(up_reader, writer))
         try:
@@ -53,7 +52,6 @@ class SlowProxy:
         finally:
             answers.cancel()
             up_writer.close()
-            writer.close()
 
     async def _answers(self, up_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await up_reader.read(65536):
@@ -65,6 +63,8 @@ class SlowProxy:
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Here, for a task that is cancelled before it began runs no `finally`.
+        task.add_done_callback(lambda _: writer.close())
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[SlowProxy]:
@@ -78,3 +78,4 @@ class SlowProxy:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # their callbacks close the connections
