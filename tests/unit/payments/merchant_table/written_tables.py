@@ -19,9 +19,10 @@ from paymesh.payments.credentials.claim import Claim
 from paymesh.payments.merchant_table.directory import TableDirectory
 from paymesh.payments.merchant_table.schema import key_rows, schema_sql
 from paymesh.payments.merchant_table.settings import MerchantTable
-from paymesh.payments.policy.callers import KeyKind, KeyRef, Scheme
-from paymesh.payments.policy.compiled import BucketSize, Policy, RateLimit
+from paymesh.payments.policy.callers import BucketSize, KeyKind, KeyRef, Scheme
+from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
+from paymesh.payments.policy.rate_limits import RateLimit
 from paymesh.payments.secrets import Secret
 from tests.unit.payments.merchant_table.postgres_process import PostgresProcess
 
