@@ -91,3 +91,17 @@ def test_every_store_admits_what_an_exact_bucket_admits(valkey: ValkeyProcess) -
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     run_state_machine_as_test(machine, settings=bounds)
+
+
+async def test_a_clock_that_was_set_back_neither_fills_nor_blocks(valkey: ValkeyProcess, unique: str) -> None:
+    state = SharedState(valkey.url, timeout_s=PATIENT_S)
+    try:
+        store, one = RedisBuckets(state, clock_of_caller=True), Bucket(("limit", unique), BucketSize(1, 2))
+
+        async def admitted(at_s: int) -> bool:
+            return (await store.take([one], at_s * 1_000_000_000)).admitted
+
+        assert [await admitted(at_s) for at_s in (1000, 1000, 1000)] == [True, True, False]
+        assert [await admitted(at_s) for at_s in (500, 500, 501, 501)] == [False, False, True, False]
+    finally:
+        await state.close()

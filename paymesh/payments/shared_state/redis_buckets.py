@@ -36,8 +36,13 @@ for i, key in ipairs(KEYS) do
   local held = redis.call('HMGET', key, 'l', 't')
   local level = burst * TOKEN
   if held[1] then
-    -- A clock that was set back brings nothing, and goes on from where it is.
-    level = math.min(level, tonumber(held[1]) + math.max(0, now - tonumber(held[2])) * rate)
+    local since = tonumber(held[2])
+    if since > now then
+      -- The clock was set back: nothing comes for that, and it goes on from where it is now.
+      redis.call('HSET', key, 't', string.format('%.0f', now))
+      since = now
+    end
+    level = math.min(level, tonumber(held[1]) + (now - since) * rate)
   end
   levels[i], waits[i] = level, 0
   if level < TOKEN then
@@ -101,7 +106,8 @@ class RedisBuckets:
             raise failure
         taken = judge(buckets, [waits[bucket.key] for bucket in buckets])
         if not taken.admitted:
-            await asyncio.gather(*(self._give_back(group) for group in taken_from if group))
+            # What cannot be given back is lost; the request is refused all the same.
+            await asyncio.gather(*(self._give_back(group) for group in taken_from if group), return_exceptions=True)
         return taken
 
     def _groups(self, buckets: Sequence[Bucket]) -> list[list[Bucket]]:
