@@ -33,7 +33,13 @@ class CheckContext:
     """Names of the limits in shadow mode that would have refused."""
     limits_without_store: tuple[str, ...] = ()
     """Names of the limits whose `on_error` decided, for shared state could not be asked."""
+    held: tuple[str, ...] = ()
+    """What its limits hold until its end, a word each; no caller's text in it."""
+    timed: tuple[str, ...] = ()
+    """The latency limits that its duration belongs to: the limit's name, a space, the service or channel."""
     facts: OrderFacts = field(default=OrderFacts(), repr=False)
+    document: object = field(default=None, repr=False)
+    """The parsed body, where a limit counts by a field of it."""
     channel: Channel | None = None
     """The channel that takes the payment; pay routes only."""
     user: User | None = None

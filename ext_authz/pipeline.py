@@ -22,9 +22,11 @@ from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.denial import Denial, Reason, Unavailable
 from paymesh.payments.jose.fetch import Offline
 from paymesh.payments.jose.key_source import KeySources
+from paymesh.payments.limits.demands import LimitStore
+from paymesh.payments.limits.in_process import InProcessLimits
+from paymesh.payments.limits.sizing import LimitSizes
 from paymesh.payments.nonces import InProcessNonces, NonceStore
 from paymesh.payments.orders import InProcessOrders, OrderStore
-from paymesh.payments.token_bucket import BucketStore, InProcessBuckets
 from paymesh.payments.users.identify import UserIdentifier
 from paymesh.server.logs import error_place
 
@@ -38,19 +40,21 @@ class Stores:
     directory: KeyDirectory
     nonces: NonceStore
     orders: OrderStore
-    buckets: BucketStore
+    limits: LimitStore
+    sizes: LimitSizes
     users: UserIdentifier
 
 
 def in_process_stores() -> Stores:
-    """Fresh ones in this process's memory: no nonce was ever seen, no order begun, every bucket full, nobody asked."""
+    """Fresh ones in this process's memory: no nonce was ever seen, no order begun, no limit used, nobody asked."""
     offline = Offline()
     key_sources = KeySources(offline)
     return Stores(
         PolicyKeys(key_sources),
         InProcessNonces(),
         InProcessOrders(),
-        InProcessBuckets(),
+        InProcessLimits(),
+        LimitSizes(),
         UserIdentifier(offline, key_sources),
     )
 
@@ -62,10 +66,11 @@ def build_pipeline(stores: Stores) -> tuple[Step, ...]:
         CredentialStep(stores.directory),  # before any work that a stranger could make us do
         PermissionStep(),  # verified parameters say which operation it is; the rest judges that one
         ReplayStep(stores.nonces),  # after the signature: only genuine nonces are stored
-        LimitsStep(stores.buckets),  # after replay: a replayed request must not use up the merchant's tokens
+        LimitsStep(stores.limits, stores.sizes),  # after replay: a replayed request must not use up tokens
         UserStep(stores.users),  # may ask another service: only for callers inside their limits
         FieldsStep(),  # after the limits: parsing is the dearest work left
         ChannelStep(),  # needs the fields
+        LimitsStep(stores.limits, stores.sizes, late=True),  # those that go by what was found since
         HeadStep(),  # only what passes is worth changing; may still refuse a query that cannot be read
         OrderStep(stores.orders),  # last: it records an attempt, and nothing may refuse it after that
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import os
@@ -13,19 +14,27 @@ from typing import Any
 import grpc
 from envoy.service.accesslog.v3 import als_pb2_grpc
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
+from envoy.service.ratelimit.v3 import rls_pb2_grpc
+from paymesh.payments.limits.latency_guard import LatencyGuard
+from paymesh.server.access_log import AccessLogReceiver, Listener
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from ext_authz.access_log import AccessLog
 from ext_authz.check_context import CheckContext, Decision, Step
+from ext_authz.held import Held, ServiceTimes
 from ext_authz.key_sets import KeySets
+from ext_authz.order_ends import OrderEnds
 from ext_authz.pipeline import Stores, build_pipeline, decide
+from ext_authz.rate_limit_service import RateLimitService
 from ext_authz.state import State, add_state_arguments, open_state
 from ext_authz.wire import read_request, write_response
 from paymesh.payments.credentials.directory import PolicyKeys
+from paymesh.payments.denial import Reason
 from paymesh.payments.jose.fetch import HttpFetch
 from paymesh.payments.jose.key_source import KeySources
+from paymesh.payments.limits.sizing import LimitSizes
 from paymesh.payments.merchant_table.directory import TableDirectory
 from paymesh.payments.policy.source import OnReload, PolicySource
+from paymesh.payments.shared_state.client import bound_waiting
 from paymesh.payments.users.identify import UserIdentifier
 from paymesh.server.http_fetch import AiohttpFetch
 from paymesh.server.policy_service import run_policy_service
@@ -79,9 +88,10 @@ class Metrics:
 class Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]
     """`envoy.service.auth.v3.Authorization`: one unary call a request."""
 
-    def __init__(self, source: PolicySource, steps: Sequence[Step], metrics: Metrics) -> None:
+    def __init__(self, source: PolicySource, steps: Sequence[Step], held: Held, metrics: Metrics) -> None:
         self._source = source
         self._steps = steps
+        self._held = held
         self._metrics = metrics
 
     async def Check(  # noqa: N802 - the method's name in the .proto
@@ -97,12 +107,27 @@ class Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: igno
         context = CheckContext(
             request=request, policy=self._source.current, now_s=int(time.time()), monotonic_ns=began_ns
         )
-        decision = await decide(self._steps, context)
-        response = write_response(decision, None if trace is None else trace_parent)
+        bound_waiting()
+        answered: Decision | None = None
+        try:
+            decision = await decide(self._steps, context)
+            response = write_response(decision, None if trace is None else trace_parent)
+            answered = decision
+        finally:
+            if _may_hold_for_nothing(answered):
+                self._held.void(request.request_id)
         elapsed_s = (time.monotonic_ns() - began_ns) / 1e9
         self._metrics.count(decision, elapsed_s)
         _log_decision(decision, elapsed_s)
         return response
+
+
+def _may_hold_for_nothing(answered: Decision | None) -> bool:
+    """Whether a request that does not leave may have taken something. None: it got no answer, wherever it was."""
+    if answered is None:
+        return True
+    denial = answered.denial
+    return denial is not None and (bool(answered.context.held) or denial.reason is Reason.UNAVAILABLE)
 
 
 def _trace_parent(call: grpc.aio.ServicerContext[Any, Any]) -> str | None:
@@ -138,21 +163,36 @@ async def _serving(
             open_state(args, runtime.metrics, runtime.health.servicer) as state,
             _stores(state, fetch, key_sets.sources) as stores,
         ):
-            servicer = Authorization(source, build_pipeline(stores), Metrics(runtime.metrics))
+            held = Held(stores.limits, lambda: source.current, runtime.metrics)
+            servicer = Authorization(source, build_pipeline(stores), held, Metrics(runtime.metrics))
             external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
+            listeners: list[Listener] = [OrderEnds(stores.orders, runtime.metrics), held]
+            if stores.sizes.latencies is not None:
+                listeners.append(ServiceTimes(stores.sizes.latencies, lambda: source.current))
             als_pb2_grpc.add_AccessLogServiceServicer_to_server(
-                AccessLog(stores.orders, runtime.metrics), runtime.server
+                AccessLogReceiver(listeners, runtime.metrics), runtime.server
             )
-            yield key_sets.on_reload
+            limiter = RateLimitService(stores.limits, stores.sizes, lambda: source.current, runtime.metrics)
+            rls_pb2_grpc.add_RateLimitServiceServicer_to_server(limiter, runtime.server)
+            try:
+                yield key_sets.on_reload
+            finally:
+                await held.close()
 
 
 @contextlib.asynccontextmanager
 async def _stores(state: State, fetch: HttpFetch, key_sources: KeySources) -> AsyncIterator[Stores]:
     directory = TableDirectory(lambda policy: policy.merchant_table, os.environ, PolicyKeys(key_sources))
     users = UserIdentifier(fetch, key_sources)
+    latencies = LatencyGuard(state.latencies)
+    judging = asyncio.create_task(latencies.run())
     try:
-        yield Stores(directory, state.nonces, state.orders, state.buckets, users)
+        sizes = LimitSizes(latencies=latencies)
+        yield Stores(directory, state.nonces, state.orders, state.limits, sizes, users)
     finally:
+        judging.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await judging
         await users.close()
         await directory.close()
 

@@ -17,19 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grpc_health.v1 import health, health_pb2
+from paymesh.payments.shared_state.redis_latencies import RedisLatencies
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from paymesh.payments.bucket_fallback import BucketsWithFallback
+from paymesh.payments.limits.demands import LimitStore
+from paymesh.payments.limits.fallback import LimitsWithFallback
+from paymesh.payments.limits.in_process import InProcessLimits
+from paymesh.payments.limits.latency import InProcessLatencies, LatencyStore
+from paymesh.payments.limits.leases import LeasedTokens
 from paymesh.payments.nonces import InProcessNonces, NonceStore
 from paymesh.payments.orders import InProcessOrders, OrderStore
 from paymesh.payments.secrets import Secret
 from paymesh.payments.shared_state.address import parse_state_url
 from paymesh.payments.shared_state.breaker import BreakerState
-from paymesh.payments.shared_state.client import TIMEOUT_S, Outcome, SharedState
-from paymesh.payments.shared_state.redis_buckets import RedisBuckets
+from paymesh.payments.shared_state.client import NOT_TRIED, TIMEOUT_S, Outcome, SharedState
+from paymesh.payments.shared_state.redis_limits import RedisLimits
 from paymesh.payments.shared_state.redis_nonces import RedisNonces
 from paymesh.payments.shared_state.redis_orders import RedisOrders
-from paymesh.payments.token_bucket import BucketStore, InProcessBuckets
 from paymesh.server.startup import StartupError
 
 HEALTH_SERVICE = "shared_state"
@@ -45,7 +49,8 @@ class State:
 
     nonces: NonceStore
     orders: OrderStore
-    buckets: BucketStore
+    limits: LimitStore
+    latencies: LatencyStore
     shared: SharedState | None
 
 
@@ -82,7 +87,7 @@ async def open_state(
     if not url:
         if args.state_password_file is not None:
             raise StartupError("--state-password-file without --state-url")
-        yield State(InProcessNonces(), InProcessOrders(), InProcessBuckets(), None)
+        yield State(InProcessNonces(), InProcessOrders(), InProcessLimits(), InProcessLatencies(), None)
         return
     metrics = _Metrics(registry)
     shared = _shared_state(args, url, metrics)
@@ -90,7 +95,8 @@ async def open_state(
     try:
         if not await shared.start():
             _LOG.warning("shared state is away at the start", extra={"fields": {"state": shared.state.value}})
-        yield State(RedisNonces(shared), RedisOrders(shared), BucketsWithFallback(RedisBuckets(shared)), shared)
+        limits = LeasedTokens(LimitsWithFallback(RedisLimits(shared)))
+        yield State(RedisNonces(shared), RedisOrders(shared), limits, RedisLatencies(shared), shared)
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -147,7 +153,7 @@ class _Metrics:
 
     def called(self, outcome: Outcome, seconds: float) -> None:
         self._calls[outcome].inc()
-        if outcome is not Outcome.OPEN:
+        if outcome not in NOT_TRIED:
             self._seconds.observe(seconds)
 
     def changed(self, state: BreakerState) -> None:

@@ -18,6 +18,7 @@ from paymesh.payments.fields.sanitize_head import path_segments
 from paymesh.payments.permission import in_its_own_name
 from paymesh.payments.policy.compiled import Protocol, Route
 from paymesh.payments.policy.field_rules import Place
+from paymesh.payments.policy.rate_limits import limits_read_body
 from paymesh.payments.request import RepeatedHeader, Request
 
 
@@ -57,6 +58,8 @@ class FieldsStep:
                 return foreign
         if document is None and not route.fields.asked_for:
             return context.having(facts=facts, why="the body is not read")
+        if limits_read_body(route.rate_limits):
+            context = context.having(document=document)
         found = [name for name in ("order_no", "money", "product") if getattr(facts, name) is not None]
         return context.having(facts=facts, why=f"found {', '.join(found) or 'nothing to decide on'}")
 
@@ -70,6 +73,8 @@ def reads_body(route: Route, request: Request) -> bool:
         return True
     if not request.body:
         return False
+    if limits_read_body(route.rate_limits):
+        return True
     return bool(route.sanitize_request) or route.validation.reads_body or route.protocol is Protocol.WECHAT_V3
 
 

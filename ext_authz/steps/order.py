@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,7 +103,8 @@ def _forget_later(orders: OrderStore, attempts: Sequence[Attempt]) -> None:
             keys = [attempt.key for attempt in attempts]
             await orders.finish(first.owner, keys, first.attempt_id, Finish.UNSENT)
 
-    task = asyncio.get_running_loop().create_task(forget())
+    # In a context of its own: the check's budget of waiting is spent.
+    task = asyncio.get_running_loop().create_task(forget(), context=contextvars.Context())
     _FORGETTING.add(task)
     task.add_done_callback(_FORGETTING.discard)
 

@@ -48,11 +48,12 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LimitTold:
-    """The rate limit that refused: `quota` requests in `window_s` seconds, the time its bucket takes to fill."""
+    """The rate limit that refused: `quota` in `window_s` seconds, the time its bucket takes to fill or a day; None
+    where it counts what is in flight."""
 
     name: str
     quota: int
-    window_s: int
+    window_s: int | None
 
 
 @dataclass(frozen=True, slots=True)

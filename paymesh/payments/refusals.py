@@ -239,10 +239,12 @@ def write_refusal(denial: Denial, to: Addressee) -> Refusal:
 
 
 def _rate_limit_headers(limit: LimitTold, retry_after_s: int) -> list[tuple[str, str]]:
-    """Source: draft-ietf-httpapi-ratelimit-headers, sections 3 and 4: r remaining, t seconds; q quota, w window."""
+    """Source: draft-ietf-httpapi-ratelimit-headers, sections 3 and 4: r remaining, t seconds; q quota, w window, which
+    is optional."""
+    policy = {"q": limit.quota} if limit.window_s is None else {"q": limit.quota, "w": limit.window_s}
     return [
         ("ratelimit", http_sf.ser([(limit.name, {"r": 0, "t": retry_after_s})])),  # type: ignore[list-item]
-        ("ratelimit-policy", http_sf.ser([(limit.name, {"q": limit.quota, "w": limit.window_s})])),  # type: ignore[list-item]
+        ("ratelimit-policy", http_sf.ser([(limit.name, policy)])),  # type: ignore[list-item]
     ]
 
 

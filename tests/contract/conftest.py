@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
+from paymesh.payments.limits.demands import LimitStore
+from paymesh.payments.limits.in_process import InProcessLimits
 from paymesh.payments.nonces import InProcessNonces, NonceStore
 from paymesh.payments.orders import InProcessOrders, OrderStore
 from paymesh.payments.shared_state.client import SharedState
-from paymesh.payments.shared_state.redis_buckets import RedisBuckets
+from paymesh.payments.shared_state.redis_limits import RedisLimits
 from paymesh.payments.shared_state.redis_nonces import RedisNonces
 from paymesh.payments.shared_state.redis_orders import RedisOrders
-from paymesh.payments.token_bucket import BucketStore, InProcessBuckets
 from tests.contract.valkey_process import ValkeyProcess, running_cluster, running_valkey
 
 PATIENT_S = 20.0
@@ -58,8 +59,8 @@ def nonces(shared_state: SharedState | None) -> NonceStore:
 
 
 @pytest.fixture
-def buckets(shared_state: SharedState | None) -> BucketStore:
-    return InProcessBuckets() if shared_state is None else RedisBuckets(shared_state)
+def limits(shared_state: SharedState | None) -> LimitStore:
+    return InProcessLimits() if shared_state is None else RedisLimits(shared_state)
 
 
 @pytest.fixture

@@ -88,6 +88,8 @@ class Authenticated:
     notification's decrypted resource. For the checks only, never forwarded or logged. None: read the body."""
     scopes: frozenset[str] | None = None
     """Of a token; None where the scheme has no scopes."""
+    claims: Mapping[str, object] = field(default_factory=dict, repr=False)
+    """Of a token that verified."""
 
 
 class KeyDirectory(Protocol):

@@ -59,7 +59,11 @@ class Jwt:
         if merchant is None:
             return invalid("the token's subject is no merchant")
         return Authenticated(
-            merchant=merchant, scheme=self.scheme, key_id=f"{issuer.name}/{key.id}", scopes=claims.scopes
+            merchant=merchant,
+            scheme=self.scheme,
+            key_id=f"{issuer.name}/{key.id}",
+            scopes=claims.scopes,
+            claims=claims.claims,
         )
 
 

@@ -88,11 +88,16 @@ class Verifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class BucketSize:
-    """A token bucket: `requests_per_second` refill, `burst` capacity. Both are whole requests."""
+class TokenRate:
+    """A token bucket: `tokens` come back every `per_s` seconds, evenly; it holds `burst`. All whole numbers."""
 
-    requests_per_second: int
+    tokens: int
+    per_s: int
     burst: int
+
+
+LimitSize = tuple[TokenRate, ...] | int
+"""Token buckets that must all have a token; or a ceiling: requests at once, payments a day, minor units a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,10 @@ class AmountRange:
 @dataclass(frozen=True, slots=True)
 class Merchant:
     id: str
-    rate_limits: Mapping[str, BucketSize]
+    rate_limits: Mapping[str, LimitSize]
     """Overrides by rate limit name."""
+    tier: str | None = None
+    """Which of a limit's tiers it has, where no override of its own says otherwise."""
     routes: frozenset[str] | None = None
     """Names of the routes it may call; None: every route that takes its credential."""
     operations: frozenset[str] | None = None

@@ -13,9 +13,10 @@ from typing import TypeVar
 from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
-from paymesh.payments.policy.callers import AmountRange, BucketSize, Merchant, Scheme
+from paymesh.payments.policy.callers import AmountRange, LimitSize, Merchant, Scheme
 from paymesh.payments.policy.compile_credentials import CredentialCompiler
 from paymesh.payments.policy.compile_fields import check_ring_uses, compile_key_rings
+from paymesh.payments.policy.compile_limits import check_override, compile_limit, compile_size
 from paymesh.payments.policy.compile_routes import Named, compile_route, specificity
 from paymesh.payments.policy.compile_users import check_route_users, compile_user_providers
 from paymesh.payments.policy.credential_documents import AlipayCredentialDocument
@@ -24,7 +25,7 @@ from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.merchant_table_document import compile_merchant_table
 from paymesh.payments.policy.observability_document import compile_tracing
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
-from paymesh.payments.policy.rate_limits import LimitKey, RateLimit
+from paymesh.payments.policy.rate_limits import RateLimit
 from paymesh.payments.policy.references import References
 from paymesh.payments.policy.variants import with_entries
 from paymesh.payments.policy.yaml_source import SourceTree
@@ -55,7 +56,11 @@ class Compiler:
 
     def compile(self, version: str) -> c.Policy:
         services = self._by_name("services", self._document.services, self._service)
-        limits = self._by_name("rate_limits", self._document.rate_limits, self._rate_limit)
+        limits = self._by_name(
+            "rate_limits",
+            self._document.rate_limits,
+            lambda document, path: compile_limit(document, path, self._findings),
+        )
         channels = self._by_name("channels", self._document.channels, self._channel)
         for index, document in enumerate(self._document.channels):
             if document.service not in services:
@@ -90,7 +95,9 @@ class Compiler:
             user_providers=providers,
             signers=signers,
             field_keys=rings,
+            rate_limits=limits,
             settles_orders=any(route.open_order for route in routes.values()),
+            holds_slots=any(not limit.kind.has_rate for route in routes.values() for limit in route.rate_limits),
             merchant_table=self._merchant_table(limits, routes, notifications),
             tracing=compile_tracing(self._document.observability, routes.values(), self._findings),
             routes_by_name={**routes, **{route.name: route for route in ordered}},
@@ -127,9 +134,6 @@ class Compiler:
         except ValueError:
             self._findings.problem((*path, "address"), "an endpoint's address is an IP address")
         return c.Endpoint(document.address, document.port)
-
-    def _rate_limit(self, document: d.RateLimitDocument, _: DocumentPath) -> RateLimit:
-        return RateLimit(document.name, _bucket(document), document.key, document.mode, document.on_error)
 
     def _channel(self, document: d.ChannelDocument, path: DocumentPath) -> c.Channel:
         if document.amount.max is not None and document.amount.max < document.amount.min:
@@ -256,16 +260,22 @@ def compile_merchant(
     findings: Findings,
 ) -> Merchant:
     """A merchant without its credentials: from the documents, or from a row of the merchants' table."""
-    for name in document.rate_limits:
-        if name not in limits:
-            findings.unknown((*path, "rate_limits", name), "rate limit", name, limits)
-        elif LimitKey.MERCHANT not in limits[name].key:
-            message = f"{name} is not counted by merchant: its buckets are not this merchant's own"
-            findings.problem((*path, "rate_limits", name), message)
+    sizes: dict[str, LimitSize] = {}
+    for name, size in document.rate_limits.items():
+        there: DocumentPath = (*path, "rate_limits", name)
+        if name in limits:
+            check_override(limits[name], there, findings)
+            sizes[name] = compile_size(limits[name].kind, size, there, findings)
+        else:
+            findings.unknown(there, "rate limit", name, limits)
+    tiers = {tier: limit for limit in limits.values() for tier in limit.tiers}
+    if document.tier is not None and document.tier not in tiers:
+        findings.unknown((*path, "tier"), "tier", document.tier, tiers)
     findings.lookup(document.routes or (), routes, "route", (*path, "routes"))
     return Merchant(
         id=document.id,
-        rate_limits={name: _bucket(size) for name, size in document.rate_limits.items()},
+        rate_limits=sizes,
+        tier=document.tier,
         routes=None if document.routes is None else frozenset(document.routes),
         operations=None if document.operations is None else frozenset(document.operations),
         app_ids=None if document.app_ids is None else frozenset(document.app_ids),
@@ -286,7 +296,3 @@ def _amounts(document: d.MerchantDocument, path: DocumentPath, findings: Finding
             findings.problem((*path, "amounts", number), "max is smaller than min: no payment would fit")
         found[item.currency] = AmountRange(item.min, item.max)
     return found
-
-
-def _bucket(document: d.BucketDocument) -> BucketSize:
-    return BucketSize(document.requests_per_second, document.burst)

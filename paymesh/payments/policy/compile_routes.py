@@ -11,11 +11,12 @@ from paymesh.payments.outcome import READ
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
 from paymesh.payments.policy.compile_fields import compile_route_fields
+from paymesh.payments.policy.compile_limits import are_known_late, check_limits_of_route
 from paymesh.payments.policy.field_documents import FieldsDocument
 from paymesh.payments.policy.field_rules import KeyRing
 from paymesh.payments.policy.findings import Findings
 from paymesh.payments.policy.problems import DocumentPath
-from paymesh.payments.policy.rate_limits import LimitKey, RateLimit
+from paymesh.payments.policy.rate_limits import RateLimit, limits_read_body
 from paymesh.payments.policy.route_checks import PROTOCOLS, route_problems
 
 OBSERVED = frozenset({c.Operation.PAY, c.Operation.QUERY, c.Operation.REFUND, c.Operation.CLOSE})
@@ -55,10 +56,9 @@ def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, f
     if document.service is not None and document.service not in named.services:
         findings.unknown((*path, "service"), "service", document.service, named.services)
     applied = findings.lookup(document.rate_limits, named.limits, "rate limit", (*path, "rate_limits"))
-    for limit in applied:
-        if LimitKey.MERCHANT in limit.key and not document.schemes:
-            message = f"{limit.name} counts by merchant, and a route without schemes never knows one"
-            findings.problem((*path, "rate_limits"), message)
+    services = {channel.service for channel in chosen} | ({document.service} if document.service else set())
+    served_by = [named.services[name] for name in services if name in named.services]
+    check_limits_of_route(applied, document, served_by, (*path, "rate_limits"), findings)
     protocol = PROTOCOLS[document.schemes[0]] if document.schemes else c.Protocol.PAYMESH
     about = compile_route_fields(document, path, protocol, named.field_keys, findings)
     told = document.operation in OBSERVED and protocol in READ
@@ -72,6 +72,7 @@ def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, f
         protocol=protocol,
         fields=_fields(document.fields, protocol),
         rate_limits=tuple(applied),
+        limits_known_late=are_known_late(applied, document.operation),
         channels=tuple(sorted(chosen, key=lambda channel: channel.priority)),
         notifications=named.notifications.get(document.channels[0]) if notifies else None,
         service=document.service,
@@ -83,7 +84,7 @@ def compile_route(document: d.RouteDocument, path: DocumentPath, named: Named, f
         validation=about.validation,
         request_reading=about.request_reading,
         response_reading=about.response_reading,
-        needs_body=about.needs_body,
+        needs_body=about.needs_body or limits_read_body(applied),
         open_order=document.open_order,
         observe_response=observed,
         timeout_ms=document.timeout,

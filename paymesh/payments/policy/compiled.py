@@ -208,6 +208,7 @@ class Route:
     protocol: Protocol
     fields: Fields
     rate_limits: tuple[RateLimit, ...]
+    """All are asked in one call: early, or late where one of them needs what is known only then."""
     channels: tuple[Channel, ...]
     """Candidates for a pay route, by priority; the one notified for a notify route; otherwise empty."""
     service: str | None
@@ -215,6 +216,8 @@ class Route:
     sanitize_request: tuple[SanitizeRule, ...]
     observe_response: bool
     timeout_ms: int
+    limits_known_late: bool = False
+    """Fields, user or channel decide which of the limits' counters is meant."""
     notifications: Notifications | None = None
     """Of a notify route."""
     scopes: frozenset[str] = frozenset()
@@ -324,6 +327,8 @@ class Policy:
     routes_by_name: Mapping[str, Route] = field(repr=False)
     """Entry routes and their variants included."""
     field_keys: Mapping[str, KeyRing] = field(default_factory=dict)
+    rate_limits: Mapping[str, RateLimit] = field(default_factory=dict)
+    """Every one, whatever routes have it: Envoy's own rate-limit filter may ask for any."""
     settles_orders: bool = False
     """Whether a route asks if an order is paid or closed: only then is it worth remembering."""
     merchant_table: MerchantTable | None = None

@@ -30,9 +30,9 @@ from paymesh.payments.policy.field_documents import (
     SanitizeDocument,
     ValidationDocument,
 )
+from paymesh.payments.policy.limit_documents import LimitSizeDocument, RateLimitDocument
 from paymesh.payments.policy.merchant_table_document import MerchantTableDocument
 from paymesh.payments.policy.observability_document import ObservabilityDocument
-from paymesh.payments.policy.rate_limits import LimitKey, LimitMode, OnError
 from paymesh.payments.policy.user_documents import UserProviderDocument
 from paymesh.payments.policy.values import (
     Currency,
@@ -45,13 +45,6 @@ from paymesh.payments.policy.values import (
     Port,
     Weight,
 )
-
-
-class BucketDocument(Document):
-    """A token bucket's size."""
-
-    requests_per_second: StrictInt = Field(ge=1, le=1_000_000, description="Tokens that come back each second.")
-    burst: StrictInt = Field(ge=1, le=10_000_000, description="Tokens the bucket holds when full.")
 
 
 class AmountRangeDocument(Document):
@@ -67,9 +60,10 @@ class MerchantDocument(Document):
     credentials: tuple[CredentialDocument, ...] = Field(
         min_length=1, description="All are valid at once: add the new key, move the merchant, remove the old one."
     )
-    rate_limits: dict[str, BucketDocument] = Field(
+    rate_limits: dict[str, LimitSizeDocument] = Field(
         default_factory=dict, description="Sizes for this merchant, by rate limit name."
     )
+    tier: Name | None = Field(None, description="Its tier: rate limits may have sizes for it.")
     routes: tuple[Name, ...] | None = Field(
         None, description="The routes it may call; absent: every one that takes its credentials."
     )
@@ -85,24 +79,6 @@ class MerchantDocument(Document):
     products: tuple[Name, ...] | None = Field(None, description="Products that it may sell; absent: any.")
     sandbox: StrictBool = Field(
         False, description="Its refused signatures show the string to sign. For trying out, never for money."
-    )
-
-
-class RateLimitDocument(BucketDocument):
-    """One token bucket for all requests that have `key` in common. A request passes if every bucket has a token."""
-
-    name: Name
-    key: tuple[LimitKey, ...] = Field(
-        (LimitKey.MERCHANT,),
-        min_length=1,
-        max_length=4,
-        description="Every combination of these has a bucket of its own; client_ip is the address that Envoy sees.",
-    )
-    mode: LimitMode = Field(LimitMode.ENFORCE, description="shadow: counted and logged, never refused.")
-    on_error: OnError = Field(
-        OnError.LOCAL,
-        description="While shared state cannot be asked. local: each ext_authz worker has buckets of its own; "
-        "allow: not limited; deny: 503.",
     )
 
 

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from paymesh.payments.bodies.pointer import parse_pointer
 from paymesh.payments.percent import parse_percent
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT
 
@@ -92,9 +93,7 @@ def _pattern(value: object) -> object:
 
 
 def _pointer(value: object) -> object:
-    if not isinstance(value, str) or not value.startswith("/") or len(value) < 2:
-        raise ValueError("a field is a JSON pointer (RFC 6901), such as /amount/total")
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in value[1:].split("/"))
+    return parse_pointer(value if isinstance(value, str) else "")
 
 
 def _as_list(value: object) -> object:

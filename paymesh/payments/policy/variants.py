@@ -68,6 +68,7 @@ def _entry(variants: Sequence[c.Route]) -> c.Route:
         operation=c.Operation.OTHER,
         fields=c.Fields(),
         rate_limits=(),
+        limits_known_late=False,
         channels=(),
         notifications=None,
         service=None,

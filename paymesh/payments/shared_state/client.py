@@ -15,6 +15,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,6 +49,42 @@ class Outcome(enum.StrEnum):
     """The server answered with an error: out of memory, read only, loading."""
     OPEN = "open"
     """Not tried: the circuit breaker is open."""
+    SPENT = "spent"
+    """Not tried: the request's earlier calls took all the time that one call may take."""
+
+
+NOT_TRIED = frozenset({Outcome.OPEN, Outcome.SPENT})
+
+
+@dataclass(slots=True)
+class _Waited:
+    """Time in which at least one call was under way."""
+
+    seconds: float = 0.0
+    calls: int = 0
+    since: float = 0.0
+
+    def begin(self) -> None:
+        if not self.calls:
+            self.since = time.monotonic()
+        self.calls += 1
+
+    def end(self) -> None:
+        self.calls -= 1
+        if not self.calls:
+            self.seconds += time.monotonic() - self.since
+
+
+_WAITED: ContextVar[_Waited | None] = ContextVar("waited", default=None)
+
+
+def bound_waiting() -> None:
+    """From here on all calls of this task together, and of those that it starts, wait no longer than one call may.
+
+    A request that asks shared state several times is then held up for one deadline at most. Work that outlives it
+    belongs in a context of its own.
+    """
+    _WAITED.set(_Waited())
 
 
 class Observer(Protocol):
@@ -149,15 +186,26 @@ class SharedState:
         if self._breaker.state is not BreakerState.CLOSED:
             self._count(Outcome.OPEN, 0.0)
             raise Unavailable("shared state: circuit breaker open")
+        waited = _WAITED.get()
+        left_s = self._timeout_s
+        if waited is not None:
+            left_s -= waited.seconds
+            if left_s <= 0:
+                self._count(Outcome.SPENT, 0.0)
+                raise Unavailable("shared state: the time that a request may wait for it is spent")
+            waited.begin()
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(left_s):
                 answer = await work()
         except _FAILURES as error:
             outcome = _outcome(error)
             self._count(outcome, time.monotonic() - began)
             self._fail(at_once=isinstance(error, CannotConnect | ReadOnlyError))
             raise Unavailable(f"shared state: {outcome}, {_kind(error)}") from error
+        finally:
+            if waited is not None:
+                waited.end()
         self._breaker.succeeded()
         self._count(Outcome.OK, time.monotonic() - began)
         return answer
@@ -203,7 +251,7 @@ class SharedState:
 
     def _count(self, outcome: Outcome, seconds: float) -> None:
         self._calls[outcome] += 1
-        if outcome is not Outcome.OPEN:
+        if outcome not in NOT_TRIED:
             self._last_s = seconds
         if self._observer is not None:
             self._observer.called(outcome, seconds)

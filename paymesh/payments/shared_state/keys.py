@@ -20,14 +20,32 @@ def nonce_key(nonce: str) -> str:
     return f"{PREFIX}nonce:{_digest(nonce)}"
 
 
-def bucket_key(key: tuple[str, ...]) -> str:
+def bucket_key(key: tuple[str, ...], per_s: int) -> str:
     """`key`: the limit's name and the values that share the bucket, each told apart from the next."""
-    return f"{PREFIX}bucket:{{{bucket_slot(key)}}}:{_digest(key[0])}"
+    return f"{PREFIX}bucket:{{{limit_slot(key)}}}:{_digest(key[0])}:{per_s}"
 
 
-def bucket_slot(key: tuple[str, ...]) -> str:
-    """Buckets whose values are the same live in one slot, whatever their limits are called."""
+def slots_key(key: tuple[str, ...]) -> str:
+    return f"{PREFIX}slots:{{{limit_slot(key)}}}:{_digest(key[0])}"
+
+
+def quota_key(key: tuple[str, ...]) -> str:
+    return f"{PREFIX}quota:{{{limit_slot(key)}}}:{_digest(key[0])}"
+
+
+def request_key(request_id: str) -> str:
+    """What a request holds until its end."""
+    return f"{PREFIX}request:{_digest(request_id)}"
+
+
+def limit_slot(key: tuple[str, ...]) -> str:
+    """Limits whose values are the same count in one slot, whatever they are called."""
     return _digest("\0".join(f"{len(value)}:{value}" for value in key[1:]))
+
+
+def hash_tag(key: str) -> str:
+    """The part of a key that decides its hash slot."""
+    return key.partition("{")[2].partition("}")[0]
 
 
 def _digest(text: str) -> str:

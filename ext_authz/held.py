@@ -1,0 +1,108 @@
+"""Owns giving back what a request holds of its limits: at its end, which Envoy's access log tells; at a refusal; and
+when Envoy gives up the check.
+
+Refuses to hold anybody up: what the store cannot take now is left to the lease. The end may come before the beginning:
+on an abort during the check the log's entry, which knows no decision then, comes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from paymesh.payments.limits.latency_guard import LatencyGuard
+from paymesh.server.access_log import Finished
+from prometheus_client import CollectorRegistry, Counter
+
+from ext_authz.order_ends import read_finish
+from paymesh.payments import internal_names as names
+from paymesh.payments.denial import Unavailable
+from paymesh.payments.limits.demands import Instant, LimitStore
+from paymesh.payments.orders import Finish
+from paymesh.payments.policy.compiled import Policy
+from paymesh.server.logs import describe_error
+
+_LOG = logging.getLogger(__name__)
+_UNROUTED = "NR"
+_MS_PER_S = 1000
+
+
+class Held:
+    """What requests hold. Implements the access log's `Listener`."""
+
+    def __init__(self, limits: LimitStore, policy: Callable[[], Policy], registry: CollectorRegistry) -> None:
+        self._limits = limits
+        self._policy = policy
+        self._returning: set[asyncio.Task[None]] = set()
+        self._returned = Counter(
+            "paymesh_ext_authz_limits_returned",
+            "Requests whose slots were freed, by who told: the log's entry, one without a decision, the check itself.",
+            ["told_by"],
+            registry=registry,
+        )
+        self._failed = Counter(
+            "paymesh_ext_authz_limits_left_to_lease",
+            "Requests whose slots could not be freed: their lease ends.",
+            registry=registry,
+        )
+
+    async def finished(self, exchange: Finished) -> None:
+        held = exchange.decision.get(names.META_HELD)
+        if held is not None:
+            carried_out = read_finish(exchange) not in (Finish.UNSENT, Finish.REFUSED)
+            await self._end(exchange.request_id, held.split("\n"), "entry", carried_out=carried_out)
+        elif not exchange.decision and exchange.request_id and self._may_be_held(exchange):
+            await self._end(exchange.request_id, None, "undecided", carried_out=False)
+
+    def void(self, request_id: str) -> None:
+        """The request does not leave: whatever it took, or is about to take, comes back. Returns at once."""
+        if not self._policy().holds_slots:
+            return
+        # In a context of its own: the check's budget of waiting is spent.
+        task = asyncio.get_running_loop().create_task(
+            self._end(request_id, None, "check", carried_out=False), context=contextvars.Context()
+        )
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    async def close(self) -> None:
+        """Wait for what is being given back."""
+        await asyncio.gather(*self._returning)
+
+    def _may_be_held(self, exchange: Finished) -> bool:
+        """An entry without a decision is of a request that no check saw, unless Envoy says that something broke."""
+        return bool(exchange.flags) and _UNROUTED not in exchange.flags and self._policy().holds_slots
+
+    async def _end(self, request_id: str, held: Sequence[str] | None, told_by: str, *, carried_out: bool) -> None:
+        now = Instant(time.monotonic_ns(), int(time.time()))
+        try:
+            await self._limits.end(request_id, held, carried_out=carried_out, now=now)
+        except Unavailable as error:
+            self._failed.inc()
+            _LOG.warning(
+                "slots not freed: left to their lease",
+                extra={"fields": {"request_id": request_id, "error": describe_error(error)}},
+            )
+            return
+        self._returned.labels(told_by=told_by).inc()
+
+
+class ServiceTimes:
+    """Tells the latency limits how long services took. Implements the access log's `Listener`."""
+
+    def __init__(self, latencies: LatencyGuard, policy: Callable[[], Policy]) -> None:
+        self._latencies = latencies
+        self._policy = policy
+
+    async def finished(self, exchange: Finished) -> None:
+        route = self._policy().routes_by_name.get(exchange.decision.get(names.META_ROUTE, ""))
+        for line in exchange.decision.get(names.META_TIMED, "").splitlines():
+            name, _, value = line.partition(" ")
+            limit = next((one for one in route.rate_limits if one.name == name), None) if route is not None else None
+            if limit is not None and limit.latency is not None:
+                # What never answered took as long as it was waited for.
+                took_s = exchange.duration_s if exchange.service_s is None else exchange.service_s
+                self._latencies.observe((name, value), limit.latency, round(took_s * _MS_PER_S))
