@@ -331,6 +331,9 @@ class Policy:
     """Every one, whatever routes have it: Envoy's own rate-limit filter may ask for any."""
     settles_orders: bool = False
     """Whether a route asks if an order is paid or closed: only then is it worth remembering."""
+    holds_slots: bool = False
+    """Whether a rate limit counts what is in flight: then every end of a request counts, also of one that was never
+    decided."""
     merchant_table: MerchantTable | None = None
     """Where merchants are that no document has."""
     tracing: Tracing | None = None
