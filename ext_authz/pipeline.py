@@ -24,7 +24,7 @@ from paymesh.payments.jose.fetch import Offline
 from paymesh.payments.jose.key_source import KeySources
 from paymesh.payments.limits.demands import LimitStore
 from paymesh.payments.limits.in_process import InProcessLimits
-from paymesh.payments.limits.sizing import LimitSizes
+from paymesh.payments.limits.sizing import LimitSizes, in_process_sizes
 from paymesh.payments.nonces import InProcessNonces, NonceStore
 from paymesh.payments.orders import InProcessOrders, OrderStore
 from paymesh.payments.users.identify import UserIdentifier
@@ -54,7 +54,7 @@ def in_process_stores() -> Stores:
         InProcessNonces(),
         InProcessOrders(),
         InProcessLimits(),
-        LimitSizes(),
+        in_process_sizes(),
         UserIdentifier(offline, key_sources),
     )
 

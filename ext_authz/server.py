@@ -19,6 +19,8 @@ from paymesh.payments.limits.latency_guard import LatencyGuard
 from paymesh.server.access_log import AccessLogReceiver, Listener
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from ext_authz.admin import limits_pb2_grpc
+from ext_authz.admin.service import LimitsAdmin
 from ext_authz.check_context import CheckContext, Decision, Step
 from ext_authz.held import Held, ServiceTimes
 from ext_authz.key_sets import KeySets
@@ -31,11 +33,14 @@ from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.denial import Reason
 from paymesh.payments.jose.fetch import HttpFetch
 from paymesh.payments.jose.key_source import KeySources
+from paymesh.payments.limits.override_store import follow
+from paymesh.payments.limits.overrides import OverridesInForce
 from paymesh.payments.limits.sizing import LimitSizes
 from paymesh.payments.merchant_table.directory import TableDirectory
 from paymesh.payments.policy.source import OnReload, PolicySource
 from paymesh.payments.shared_state.client import bound_waiting
 from paymesh.payments.users.identify import UserIdentifier
+from paymesh.server.binding import bind, new_server
 from paymesh.server.http_fetch import AiohttpFetch
 from paymesh.server.policy_service import run_policy_service
 from paymesh.server.service import ServiceRuntime
@@ -166,35 +171,61 @@ async def _serving(
             held = Held(stores.limits, lambda: source.current, runtime.metrics)
             servicer = Authorization(source, build_pipeline(stores), held, Metrics(runtime.metrics))
             external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
-            listeners: list[Listener] = [OrderEnds(stores.orders, runtime.metrics), held]
-            if stores.sizes.latencies is not None:
-                listeners.append(ServiceTimes(stores.sizes.latencies, lambda: source.current))
+            times = ServiceTimes(stores.sizes.latencies, lambda: source.current)
+            listeners: list[Listener] = [OrderEnds(stores.orders, runtime.metrics), held, times]
             als_pb2_grpc.add_AccessLogServiceServicer_to_server(
                 AccessLogReceiver(listeners, runtime.metrics), runtime.server
             )
             limiter = RateLimitService(stores.limits, stores.sizes, lambda: source.current, runtime.metrics)
             rls_pb2_grpc.add_RateLimitServiceServicer_to_server(limiter, runtime.server)
             try:
-                yield key_sets.on_reload
+                async with _admin(args.admin_listen, stores, state, source):
+                    yield key_sets.on_reload
             finally:
                 await held.close()
+
+
+@contextlib.asynccontextmanager
+async def _admin(listen: str | None, stores: Stores, state: State, source: PolicySource) -> AsyncIterator[None]:
+    """The admin API on an address of its own: whoever may check requests may not change limits."""
+    if listen is None:
+        yield
+        return
+    server = new_server()
+    admin = LimitsAdmin(stores.limits, stores.sizes, state.overrides, lambda: source.current)
+    limits_pb2_grpc.add_LimitsServicer_to_server(admin, server)
+    bind(server, listen, None)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(grace=0.5)
 
 
 @contextlib.asynccontextmanager
 async def _stores(state: State, fetch: HttpFetch, key_sources: KeySources) -> AsyncIterator[Stores]:
     directory = TableDirectory(lambda policy: policy.merchant_table, os.environ, PolicyKeys(key_sources))
     users = UserIdentifier(fetch, key_sources)
-    latencies = LatencyGuard(state.latencies)
-    judging = asyncio.create_task(latencies.run())
+    sizes = LimitSizes(OverridesInForce(), LatencyGuard(state.latencies))
+    changing = [
+        asyncio.create_task(sizes.latencies.run()),
+        asyncio.create_task(follow(state.overrides, sizes.overrides, lambda: int(time.time()))),
+    ]
     try:
-        sizes = LimitSizes(latencies=latencies)
         yield Stores(directory, state.nonces, state.orders, state.limits, sizes, users)
     finally:
-        judging.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await judging
+        for task in changing:
+            task.cancel()
+        await asyncio.gather(*changing, return_exceptions=True)
         await users.close()
         await directory.close()
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_state_arguments(parser)
+    parser.add_argument(
+        "--admin-listen", metavar="HOST:PORT", help="admin API of limits: keep it on loopback (default: none)"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,5 +236,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "127.0.0.1:9001",
         _serving,
         arguments,
-        add_state_arguments,
+        _add_arguments,
     )

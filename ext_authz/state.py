@@ -20,11 +20,13 @@ from grpc_health.v1 import health, health_pb2
 from paymesh.payments.shared_state.redis_latencies import RedisLatencies
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from paymesh.payments.denial import Unavailable
 from paymesh.payments.limits.demands import LimitStore
 from paymesh.payments.limits.fallback import LimitsWithFallback
 from paymesh.payments.limits.in_process import InProcessLimits
 from paymesh.payments.limits.latency import InProcessLatencies, LatencyStore
 from paymesh.payments.limits.leases import LeasedTokens
+from paymesh.payments.limits.override_store import OverrideFile, OverrideStore
 from paymesh.payments.nonces import InProcessNonces, NonceStore
 from paymesh.payments.orders import InProcessOrders, OrderStore
 from paymesh.payments.secrets import Secret
@@ -34,6 +36,7 @@ from paymesh.payments.shared_state.client import NOT_TRIED, TIMEOUT_S, Outcome, 
 from paymesh.payments.shared_state.redis_limits import RedisLimits
 from paymesh.payments.shared_state.redis_nonces import RedisNonces
 from paymesh.payments.shared_state.redis_orders import RedisOrders
+from paymesh.payments.shared_state.redis_overrides import RedisOverrides
 from paymesh.server.startup import StartupError
 
 HEALTH_SERVICE = "shared_state"
@@ -51,6 +54,7 @@ class State:
     orders: OrderStore
     limits: LimitStore
     latencies: LatencyStore
+    overrides: OverrideStore
     shared: SharedState | None
 
 
@@ -73,6 +77,14 @@ def add_state_arguments(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("PAYMESH_STATE_PASSWORD_FILE") or None,
         help="file that holds its password (or PAYMESH_STATE_PASSWORD_FILE; default: none)",
     )
+    parser.add_argument(
+        "--limit-overrides",
+        type=Path,
+        default=os.environ.get("PAYMESH_LIMIT_OVERRIDES") or None,
+        metavar="FILE",
+        help="where sizes set for a while are kept without shared state (or PAYMESH_LIMIT_OVERRIDES; default: lost "
+        "with the process)",
+    )
 
 
 @contextlib.asynccontextmanager
@@ -87,7 +99,8 @@ async def open_state(
     if not url:
         if args.state_password_file is not None:
             raise StartupError("--state-password-file without --state-url")
-        yield State(InProcessNonces(), InProcessOrders(), InProcessLimits(), InProcessLatencies(), None)
+        kept = _override_file(args.limit_overrides)
+        yield State(InProcessNonces(), InProcessOrders(), InProcessLimits(), InProcessLatencies(), kept, None)
         return
     metrics = _Metrics(registry)
     shared = _shared_state(args, url, metrics)
@@ -96,12 +109,20 @@ async def open_state(
         if not await shared.start():
             _LOG.warning("shared state is away at the start", extra={"fields": {"state": shared.state.value}})
         limits = LeasedTokens(LimitsWithFallback(RedisLimits(shared)))
-        yield State(RedisNonces(shared), RedisOrders(shared), limits, RedisLatencies(shared), shared)
+        overrides = RedisOverrides(shared)
+        yield State(RedisNonces(shared), RedisOrders(shared), limits, RedisLatencies(shared), overrides, shared)
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
         await shared.close()
+
+
+def _override_file(path: Path | None) -> OverrideFile:
+    try:
+        return OverrideFile(path)
+    except Unavailable as error:
+        raise StartupError(f"--limit-overrides {error}") from error
 
 
 def _milliseconds(text: str) -> int:

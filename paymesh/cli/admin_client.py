@@ -36,7 +36,7 @@ def add_set_weight_parser(verbs: Verbs) -> None:
         "weights", nargs="+", metavar="VERSION=PERCENT", help="steps of 0.01; the sum is 100; others get 0"
     )
     parser.add_argument("--reason", required=True, help="kept with the change")
-    parser.add_argument("--actor", default=_user(), help="who; default: the user logged in")
+    parser.add_argument("--actor", default=logged_in(), help="who; default: the user logged in")
     parser.add_argument(
         "--wait", type=int, default=10, metavar="SECONDS", help="until the nodes confirmed it (default 10; 0: do not)"
     )
@@ -55,7 +55,7 @@ async def set_weights_and_wait(
             raise RuntimeError(f"the nodes have not confirmed the weights of {service} after {timeout_s:g} s")
 
 
-def _user() -> str:
+def logged_in() -> str:
     """Who is logged in. A container may run as a number that no user has: then the number."""
     try:
         return getpass.getuser()

@@ -15,6 +15,7 @@ from paymesh.cli.admin_client import add_set_weight_parser, add_status_parser  #
 from paymesh.cli.demo.command import add_demo_parser  # noqa: E402
 from paymesh.cli.explain import add_explain_parser  # noqa: E402
 from paymesh.cli.field_values import add_decrypt_parser, add_hash_parser  # noqa: E402
+from paymesh.cli.limits import add_limits_parser  # noqa: E402
 from paymesh.cli.up import add_up_parser  # noqa: E402
 from paymesh.cli.validate import add_validate_parser  # noqa: E402
 from paymesh.cli.verify import add_verify_parser  # noqa: E402
@@ -29,6 +30,7 @@ VERBS = (
     add_hash_parser,
     add_status_parser,
     add_set_weight_parser,
+    add_limits_parser,
 )
 
 

@@ -117,6 +117,7 @@ class LocalStack:
             "gateway": f"http://{at('gateway')}",
             "Envoy's admin page": f"http://{at('envoy_admin')}",
             "control plane admin API": at("admin"),
+            "limits' admin API": at("limits_admin"),
             "sample services": " ".join(
                 f"{name}={at(name)}" for name in ("trade_v1", "trade_v2", "wechat", "alipay", "card", "offline")
             ),

@@ -22,6 +22,7 @@ class Ports:
     envoy_admin: int = 9901
     xds: int = 18000
     admin: int = 18001
+    limits_admin: int = 18002
     ext_authz: int = 9001
     ext_proc: int = 9002
     ext_authz_metrics: int = 9101

@@ -72,6 +72,7 @@ def processes(
     )  # fmt: skip
     ext_authz = module(
         "ext_authz", *policies, *level, "--listen", at("ext_authz"), "--metrics-listen", at("ext_authz_metrics"),
+        "--admin-listen", at("limits_admin"), "--limit-overrides", str(run_dir / "data" / "limit_overrides.json"),
         *more.get("ext_authz", ()),
     )  # fmt: skip
     envoy_command = (

@@ -30,6 +30,9 @@ class OverridesInForce:
     def replace(self, overrides: Iterable[LimitOverride]) -> None:
         self._by_key = {override.key: override for override in overrides}
 
+    def all(self, now_s: int) -> list[LimitOverride]:
+        return [override for override in self._by_key.values() if now_s < override.until_s]
+
     def find(self, key: tuple[str, ...], now_s: int) -> LimitOverride | None:
         """The one for exactly these values, else the one for the whole limit."""
         if not self._by_key:

@@ -3,9 +3,10 @@ what that makes the request ask for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from paymesh.payments.limits.demands import Demand, Quota, Slot, Tokens
+from paymesh.payments.limits.latency import InProcessLatencies
 from paymesh.payments.limits.latency_guard import LatencyGuard, scale
 from paymesh.payments.limits.overrides import OverridesInForce
 from paymesh.payments.policy.callers import LimitSize, Merchant, TokenRate
@@ -19,8 +20,8 @@ LEASE_MARGIN_S = 10
 class LimitSizes:
     """What may change while a policy is in force."""
 
-    overrides: OverridesInForce = field(default_factory=OverridesInForce)
-    latencies: LatencyGuard | None = None
+    overrides: OverridesInForce
+    latencies: LatencyGuard
 
     def size(self, limit: RateLimit, values: tuple[str, ...], merchant: Merchant | None, now_s: int) -> LimitSize:
         """Of a limit, for the values of its key. A latency limit's is what it is while the service is quick."""
@@ -66,11 +67,16 @@ class LimitSizes:
         ]
 
     def _share(self, limit: RateLimit, values: tuple[str, ...]) -> int | None:
-        if limit.latency is None or self.latencies is None:
+        if limit.latency is None:
             return None
         timed = timed_by(limit, values)
         self.latencies.share_wanted(timed, limit.latency)
         return self.latencies.share(timed)
+
+
+def in_process_sizes() -> LimitSizes:
+    """Nothing overridden, nobody slow."""
+    return LimitSizes(OverridesInForce(), LatencyGuard(InProcessLatencies()))
 
 
 def timed_by(limit: RateLimit, values: tuple[str, ...]) -> tuple[str, str]:

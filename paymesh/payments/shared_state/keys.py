@@ -11,6 +11,8 @@ import hashlib
 PREFIX = "paymesh:"
 """What an access control list has to permit: `~paymesh:*`."""
 
+OVERRIDES_KEY = f"{PREFIX}limit_overrides"
+
 
 def order_key(owner: str, key: str) -> str:
     return f"{PREFIX}order:{{{_digest(owner)}}}:{_digest(key)}"

@@ -1,0 +1,1 @@
+"""What an operator may ask of limits, and set for a while."""
