@@ -75,7 +75,9 @@ def check_limits_of_route(
     """Refuses what a limit of this route would never know. `services`: where its requests may go."""
     for limit in limits:
         if limit.kind.of_payments and document.operation is not c.Operation.PAY:
-            findings.problem(path, f"{limit.name} counts payments, and a {document.operation} route has none")
+            findings.problem(
+                path, f"{limit.name} counts payments, and a route of operation {document.operation} has none"
+            )
         for part in limit.key:
             unknown = _UNKNOWN.get(part.dimension, _always_known)(document, services)
             if unknown is not None:

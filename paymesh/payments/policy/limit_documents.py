@@ -3,9 +3,10 @@ compiling (`compile_limits.py`)."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field, StrictBool, StrictInt, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstraints, model_validator
 
 from paymesh.payments.limits.latency import WHOLE
 from paymesh.payments.policy.rate_limits import LimitKind, LimitMode, OnError
@@ -14,7 +15,16 @@ from paymesh.payments.policy.values import Currency, Document, Milliseconds, Nam
 _MAX_BURST_SECONDS = 1_000_000_000
 """`burst` times the seconds of `per`: beyond it a Lua number in shared state would not be exact."""
 KeyText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-UtcOffset = Annotated[str, StringConstraints(pattern=r"^[+-](0\d|1[0-4]):[0-5]\d$")]
+_UTC_OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
+
+
+def _utc_offset(value: object) -> object:
+    if not isinstance(value, str) or not _UTC_OFFSET.fullmatch(value):
+        raise ValueError('an offset from UTC is written in quotes, such as "+08:00"')
+    return value
+
+
+UtcOffset = Annotated[str, BeforeValidator(_utc_offset)]
 Rate = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
 Burst = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
 
