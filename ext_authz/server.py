@@ -173,15 +173,15 @@ async def _serving(
             external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
             times = ServiceTimes(stores.sizes.latencies, lambda: source.current)
             listeners: list[Listener] = [OrderEnds(stores.orders, runtime.metrics), held, times]
-            als_pb2_grpc.add_AccessLogServiceServicer_to_server(
-                AccessLogReceiver(listeners, runtime.metrics), runtime.server
-            )
+            ends = AccessLogReceiver(listeners, runtime.metrics)
+            als_pb2_grpc.add_AccessLogServiceServicer_to_server(ends, runtime.server)
             limiter = RateLimitService(stores.limits, stores.sizes, lambda: source.current, runtime.metrics)
             rls_pb2_grpc.add_RateLimitServiceServicer_to_server(limiter, runtime.server)
             try:
                 async with _admin(args.admin_listen, stores, state, source):
                     yield key_sets.on_reload
             finally:
+                await ends.close()
                 await held.close()
 
 

@@ -1,5 +1,5 @@
 """Owns Envoy's access logs: one JSON line a request, without queries, bodies or credentials; and to ext_authz, by gRPC,
-the end of every request that began an order."""
+the end of every request that began an order, holds a slot or is timed."""
 
 from __future__ import annotations
 
@@ -40,19 +40,28 @@ FIELDS = {
 """The route's name stands for the path: a path may hold an order number, and its query personal data."""
 
 
-def attempts_log() -> accesslog.AccessLog:
-    """Tells ext_authz at once when an attempt is over, whose repeats are refused with 409 until then; and what an
-    exchange proves of an order."""
+_TOLD_OF = (names.META_ORDER_KEYS, names.META_SETTLES_ORDER, names.META_HELD, names.META_TIMED)
+
+
+def ends_log(*, undecided: bool) -> accesslog.AccessLog:
+    """Tells ext_authz at once when a request is over that it waits for: until then repeats of an attempt are refused
+    with 409, and slots are held.
+
+    `undecided`: also of every request that has no decision. Its client may have gone during the check, and the check
+    may have taken slots. Those that no check saw (404, 413) are among them: Envoy's log cannot tell them apart.
+    """
     config = grpc_log.HttpGrpcAccessLogConfig(
         common_config=grpc_log.CommonGrpcAccessLogConfig(
-            log_name="paymesh.attempts",
+            log_name="paymesh.ends",
             grpc_service=core.GrpcService(envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXT_AUTHZ_CLUSTER)),
             transport_api_version=core.ApiVersion.V3,
             # An entry waits up to a second for others otherwise.
             buffer_size_bytes=0,
         )
     )
-    told = [_decided(names.META_ORDER_KEYS), _decided(names.META_SETTLES_ORDER)]
+    told = [_decided(key) for key in _TOLD_OF]
+    if undecided:
+        told.append(_undecided())
     return accesslog.AccessLog(
         name="envoy.access_loggers.http_grpc",
         filter=accesslog.AccessLogFilter(or_filter=accesslog.OrFilter(filters=told)),
@@ -62,15 +71,26 @@ def attempts_log() -> accesslog.AccessLog:
 
 def _decided(key: str) -> accesslog.AccessLogFilter:
     """Whether ext_authz's metadata has this key."""
-    present = accesslog.MetadataFilter(
-        matcher=matcher.MetadataMatcher(
-            filter=names.AUTHZ_FILTER,
-            path=[matcher.MetadataMatcherPathSegment(key=key)],
-            value=matcher.ValueMatcher(present_match=True),
-        ),
-        match_if_key_not_found=False,
+    return _metadata(key, matcher.ValueMatcher(present_match=True), otherwise=False)
+
+
+def _undecided() -> accesslog.AccessLogFilter:
+    """Whether ext_authz's metadata has no decision."""
+    # Envoy heeds no `invert` here: what no decision is, null, is matched, and what is not there with it.
+    return _metadata(
+        names.META_DECISION, matcher.ValueMatcher(null_match=matcher.ValueMatcherNullMatch()), otherwise=True
     )
-    return accesslog.AccessLogFilter(metadata_filter=present)
+
+
+def _metadata(key: str, value: matcher.ValueMatcher, *, otherwise: bool) -> accesslog.AccessLogFilter:
+    """Whether ext_authz's metadata has this value there; `otherwise` if it has no such key."""
+    condition = accesslog.MetadataFilter(
+        matcher=matcher.MetadataMatcher(
+            filter=names.AUTHZ_FILTER, path=[matcher.MetadataMatcherPathSegment(key=key)], value=value
+        ),
+        match_if_key_not_found=otherwise,
+    )
+    return accesslog.AccessLogFilter(metadata_filter=condition)
 
 
 def access_log(path: str) -> accesslog.AccessLog:

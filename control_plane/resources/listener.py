@@ -11,7 +11,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager i
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.resources import ext_authz_filter, ext_proc_filters
-from control_plane.resources.access_log import access_log, attempts_log
+from control_plane.resources.access_log import access_log, ends_log
 from control_plane.resources.addresses import over_ads, socket_address
 from control_plane.resources.downstream_tls import downstream_tls
 from control_plane.resources.early_headers import early_header_mutation
@@ -67,7 +67,7 @@ def _manager(policy: Policy, settings: GatewaySettings) -> hcm.HttpConnectionMan
         request_timeout=datetime.timedelta(seconds=30),
         stream_idle_timeout=datetime.timedelta(milliseconds=longest_ms + 30_000),
         server_name="paymesh",
-        access_log=[access_log(settings.access_log), attempts_log()],
+        access_log=[access_log(settings.access_log), ends_log(undecided=policy.holds_slots)],
         tracing=tracing(policy.tracing),
         local_reply_config=local_replies(policy),
         http_filters=[
