@@ -1,4 +1,4 @@
-"""What the order step records, refuses and follows; and what the access log closes."""
+"""What the order step records, refuses and follows; and what the end of an exchange closes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 from envoy.data.accesslog.v3 import accesslog_pb2
-from envoy.service.accesslog.v3 import als_pb2
 from prometheus_client import CollectorRegistry
 
-from ext_authz.access_log import AccessLog, read_finish
 from ext_authz.check_context import CheckContext, Decision
+from ext_authz.order_ends import OrderEnds, read_finish
 from ext_authz.pipeline import Stores, build_pipeline, decide, in_process_stores
 from ext_authz.wire import write_response
 from paymesh.cli.demo.signing import HmacMerchant
@@ -25,6 +24,7 @@ from paymesh.payments.orders import Attempt, BeginAnswer, Finish, InProcessOrder
 from paymesh.payments.policy.compiled import IdempotencyKey, Operation, Policy
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.request import Request
+from paymesh.server.access_log import Finished, read_entry
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NOW_S = int(time.time())
@@ -185,12 +185,11 @@ async def test_without_the_store_nothing_is_paid(policy: Policy, demo_keys: Path
     assert reason(await gate.pay()) is Reason.UNAVAILABLE
 
 
-# -- the access log ------------------------------------------------------------------------------------------------
+# -- the end of an exchange ----------------------------------------------------------------------------------------
 
 
-def entry(
-    decision: Decision | None, *, host: bool = True, outcome: str | None = None
-) -> accesslog_pb2.HTTPAccessLogEntry:
+def exchange(decision: Decision | None, *, host: bool = True, outcome: str | None = None) -> Finished:
+    """What the access log tells, by way of an entry as Envoy sends it."""
     found = accesslog_pb2.HTTPAccessLogEntry()
     common = found.common_properties
     if host:
@@ -200,53 +199,50 @@ def entry(
         common.metadata.filter_metadata[names.AUTHZ_FILTER].CopyFrom(metadata)
     if outcome is not None:
         common.metadata.filter_metadata[names.OUTCOME_NAMESPACE].update({names.META_OUTCOME: outcome})
-    return found
+    return read_entry(found)
 
 
 @pytest.mark.parametrize(
-    ("host", "outcome", "connect_failed", "expected"),
+    ("reached", "outcome", "expected"),
     [
-        (True, None, False, Finish.DONE),
-        (True, "succeeded", False, Finish.DONE),
-        (True, "unknown", False, Finish.DONE),
-        (True, "refused", False, Finish.REFUSED),
-        (True, None, True, Finish.UNSENT),
-        (False, None, False, Finish.UNSENT),
+        (True, "", Finish.DONE),
+        (True, "succeeded", Finish.DONE),
+        (True, "unknown", Finish.DONE),
+        (True, "refused", Finish.REFUSED),
+        (False, "", Finish.UNSENT),
+        (False, "refused", Finish.UNSENT),
     ],
 )
-def test_only_what_is_certain_is_unsent_or_refused(
-    host: bool, outcome: str | None, connect_failed: bool, expected: Finish
-) -> None:
-    found = entry(None, host=host, outcome=outcome)
-    found.common_properties.response_flags.upstream_connection_failure = connect_failed
-    assert read_finish(found) is expected
+def test_only_what_is_certain_is_unsent_or_refused(reached: bool, outcome: str, expected: Finish) -> None:
+    assert read_finish(replace(exchange(None), reached_service=reached, outcome=outcome)) is expected
 
 
-async def test_the_log_closes_the_attempt_and_passes_over_everything_else(gate: Gate) -> None:
+async def test_the_end_closes_the_attempt_and_that_of_others_is_passed_over(gate: Gate) -> None:
     decision = await gate.pay()
     registry = CollectorRegistry()
-    message = als_pb2.StreamAccessLogsMessage()
-    message.http_logs.log_entry.extend([entry(None), entry(decision)])
-
-    async def stream() -> object:
-        yield als_pb2.StreamAccessLogsMessage()
-        yield message
-
-    await AccessLog(gate.stores.orders, registry).StreamAccessLogs(stream(), None)  # type: ignore[arg-type]
+    ends = OrderEnds(gate.stores.orders, registry)
+    await ends.finished(exchange(None))
+    assert reason(await gate.pay()) is Reason.ORDER_IN_PROGRESS
+    await ends.finished(exchange(decision))
     again = await gate.pay()
     assert (reason(again), again.context.replayed) == (None, True)
     assert registry.get_sample_value("paymesh_ext_authz_attempts_closed_total", {"finish": "done"}) == 1
 
 
-async def test_a_store_that_is_gone_does_not_end_the_stream(gate: Gate) -> None:
-    decision = await gate.pay()
-    message = als_pb2.StreamAccessLogsMessage()
-    message.http_logs.log_entry.append(entry(decision))
+async def test_what_never_reached_a_service_is_as_if_it_had_not_begun(gate: Gate) -> None:
+    ends = OrderEnds(gate.stores.orders, CollectorRegistry())
+    await ends.finished(exchange(await gate.pay(), host=False))
+    again = await gate.pay({**CARD, "amount": {"total": 2000}})
+    assert (reason(again), again.context.replayed) == (None, False)
 
-    async def stream() -> object:
-        yield message
 
-    await AccessLog(Gone(), CollectorRegistry()).StreamAccessLogs(stream(), None)  # type: ignore[arg-type]
+async def test_a_store_that_is_gone_leaves_the_attempt_to_its_lease(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = CollectorRegistry()
+    await OrderEnds(Gone(), registry).finished(exchange(await gate.pay()))
+    assert [record.message for record in caplog.records] == ["attempt not closed: its lease ends it"]
+    assert registry.get_sample_value("paymesh_ext_authz_attempts_closed_total", {"finish": "done"}) is None
 
 
 class TestSettled:
@@ -262,17 +258,10 @@ class TestSettled:
     async def ended(
         self, gate: Gate, decision: Decision, outcome: str, operation: str = "pay", orders: OrderStore | None = None
     ) -> None:
-        found = entry(decision, outcome=outcome)
-        said = found.common_properties.metadata.filter_metadata[names.AUTHZ_FILTER]
-        said.update({names.META_OPERATION: operation})
-        message = als_pb2.StreamAccessLogsMessage()
-        message.http_logs.log_entry.append(found)
-
-        async def stream() -> object:
-            yield message
-
-        log = AccessLog(orders or gate.stores.orders, CollectorRegistry())
-        await log.StreamAccessLogs(stream(), None)  # type: ignore[arg-type]
+        found = exchange(decision, outcome=outcome)
+        said = {**found.decision, names.META_OPERATION: operation}
+        ends = OrderEnds(orders or gate.stores.orders, CollectorRegistry())
+        await ends.finished(replace(found, decision=said))
 
     @pytest.mark.parametrize(
         ("outcome", "operation", "expected"),
