@@ -3,7 +3,8 @@
     python -m bench.limits
 
 One process, one event loop, a real Valkey beside it on the same machine. Every decision takes a token from three
-buckets of one of a thousand callers; all are admitted. "bare" is a GET by the same client.
+buckets of one of a thousand callers; all are admitted. "held" takes a token, a slot and a daily quota, and tells the
+end as well: two calls. "bare" is a GET by the same client.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from paymesh.payments.bucket_fallback import BucketsWithFallback
-from paymesh.payments.policy.callers import BucketSize
+from paymesh.payments.limits.demands import Demand, Instant, LimitStore, Quota, Slot, Tokens
+from paymesh.payments.limits.fallback import LimitsWithFallback
+from paymesh.payments.limits.in_process import InProcessLimits
+from paymesh.payments.limits.leases import LeasedTokens
+from paymesh.payments.policy.callers import TokenRate
 from paymesh.payments.shared_state.client import SharedState
-from paymesh.payments.shared_state.redis_buckets import RedisBuckets
-from paymesh.payments.token_bucket import Bucket, BucketStore, InProcessBuckets
+from paymesh.payments.shared_state.redis_limits import RedisLimits
 from tests.contract.valkey_process import running_cluster, running_valkey
 
 CALLERS, LIMITS = 1_000, 3
-SIZE = BucketSize(1_000_000, 10_000_000)
+RATE = TokenRate(1_000_000, 1, 10_000_000)
+BATCH = 100
 PATIENT_S = 10.0
 
 
@@ -52,11 +56,15 @@ async def _measure(seconds: int) -> int:
         single = SharedState(server.url, timeout_s=PATIENT_S)
         sharded = SharedState(cluster.url.replace("redis", "redis+cluster"), timeout_s=PATIENT_S)
         ways: dict[str, Callable[[int], Awaitable[bool]]] = {
-            "in process": _deciding(InProcessBuckets()),
+            "in process": _deciding(InProcessLimits()),
+            "in process, held": _holding(InProcessLimits()),
             "bare round trip (Valkey)": _getting(single),
-            "Valkey": _deciding(BucketsWithFallback(RedisBuckets(single))),
+            "Valkey": _deciding(LimitsWithFallback(RedisLimits(single))),
+            "Valkey, leased by 100": _deciding(LeasedTokens(LimitsWithFallback(RedisLimits(single))), BATCH),
+            "Valkey, held and ended": _holding(LimitsWithFallback(RedisLimits(single))),
             "bare round trip (cluster)": _getting(sharded),
-            "cluster": _deciding(BucketsWithFallback(RedisBuckets(sharded))),
+            "cluster": _deciding(LimitsWithFallback(RedisLimits(sharded))),
+            "cluster, held and ended": _holding(LimitsWithFallback(RedisLimits(sharded))),
         }
         try:
             lines = [await _line(name, way, at_once, seconds) for name, way in ways.items() for at_once in (1, 16)]
@@ -66,14 +74,35 @@ async def _measure(seconds: int) -> int:
     return 0 if all(lines) else 1
 
 
-def _deciding(store: BucketStore) -> Callable[[int], Awaitable[bool]]:
+def _deciding(store: LimitStore, batch: int = 1) -> Callable[[int], Awaitable[bool]]:
     async def decide(number: int) -> bool:
         caller = f"merchant-{number % CALLERS}"
-        buckets = [Bucket((f"limit-{limit}", caller), SIZE) for limit in range(LIMITS)]
-        taken = await store.take(buckets, time.monotonic_ns())
+        demands = [Tokens(key=(f"limit-{limit}", caller), rate=RATE, batch=batch) for limit in range(LIMITS)]
+        taken = await store.take(demands, "", _now())
         return taken.admitted and not taken.without_store
 
     return decide
+
+
+def _holding(store: LimitStore) -> Callable[[int], Awaitable[bool]]:
+    """A token, a slot and a daily quota; then the request's end, which frees the slot."""
+
+    async def decide_and_end(number: int) -> bool:
+        caller, request_id = f"merchant-{number % CALLERS}", f"request-{number}"
+        demands: list[Demand] = [
+            Tokens(key=("limit", caller), rate=RATE),
+            Slot(key=("at-once", caller), max=1_000, lease_s=25),
+            Quota(key=("a-day", caller), max=10**12),
+        ]
+        taken = await store.take(demands, request_id, _now())
+        await store.end(request_id, taken.held, carried_out=True, now=_now())
+        return taken.admitted and not taken.without_store
+
+    return decide_and_end
+
+
+def _now() -> Instant:
+    return Instant(time.monotonic_ns(), int(time.time()))
 
 
 def _getting(state: SharedState) -> Callable[[int], Awaitable[bool]]:

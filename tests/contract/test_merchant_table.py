@@ -26,7 +26,7 @@ from paymesh.payments.denial import Denial, Reason, Unavailable
 from paymesh.payments.merchant_table.directory import TableDirectory
 from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.merchant_table.table import QUEUED_FOR_EACH
-from paymesh.payments.policy.callers import KeyKind, KeyRef, Scheme
+from paymesh.payments.policy.callers import KeyKind, KeyRef, Scheme, TokenRate
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.request import Request
 from tests.unit.payments.merchant_table.postgres_process import PostgresProcess, running_postgres, wheel_is_here
@@ -155,7 +155,7 @@ async def test_a_merchant_of_the_table_is_authenticated(table: WrittenTable, sit
     result = await authenticate(SCHEMES[Scheme.HMAC], asked)
     assert isinstance(result, Authenticated)
     assert (result.merchant.id, result.merchant.operations) == ("shop", {"pay"})
-    assert result.merchant.rate_limits["usual"].burst == 7
+    assert result.merchant.rate_limits["usual"] == (TokenRate(7, 1, 7),)
     tampered = await authenticate(SCHEMES[Scheme.HMAC], replace(asked, request=replace(request, body=b"[]")))
     assert isinstance(tampered, Denial)
     assert tampered.reason is Reason.CREDENTIAL_INVALID

@@ -83,6 +83,7 @@ async def test_a_card_payment_passes_every_step(gate: Gate) -> None:
         "user",
         "fields",
         "channel",
+        "limits_late",
         "head",
         "order",
     ]

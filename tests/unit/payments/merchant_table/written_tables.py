@@ -19,7 +19,7 @@ from paymesh.payments.credentials.claim import Claim
 from paymesh.payments.merchant_table.directory import TableDirectory
 from paymesh.payments.merchant_table.schema import key_rows, schema_sql
 from paymesh.payments.merchant_table.settings import MerchantTable
-from paymesh.payments.policy.callers import BucketSize, KeyKind, KeyRef, Scheme
+from paymesh.payments.policy.callers import KeyKind, KeyRef, Scheme, TokenRate
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.policy.rate_limits import RateLimit
@@ -35,7 +35,7 @@ rate_limits: [{name: usual, requests_per_second: 5, burst: 5}]
 services: [{name: s, versions: [{name: v1, endpoints: [{address: 127.0.0.1, port: 1}]}]}]
 routes: [{name: payments, match: {path: /v1/payments}, operation: other, schemes: [hmac], service: s}]
 """
-LIMITS = {"usual": RateLimit("usual", BucketSize(5, 5))}
+LIMITS = {"usual": RateLimit("usual", (TokenRate(5, 1, 5),))}
 
 Rows = Sequence[tuple[str, str]]
 
