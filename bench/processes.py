@@ -126,8 +126,8 @@ class Site:
         policy = load([self._policy], self.environ).policy
         settings = GatewaySettings(
             gateway=(HOST, self._ports["gateway"]),
-            ext_authz=(HOST, self._ports["bare" if variant.bare else "ext_authz"]),
-            ext_proc=(HOST, self._ports["ext_proc"]),
+            ext_authz=((HOST, self._ports["bare" if variant.bare else "ext_authz"]),),
+            ext_proc=((HOST, self._ports["ext_proc"]),),
             access_log=str(self._folder / "access.log"),
         )
         built = build_snapshot(policy, effective_weights(policy, {}), settings).resources

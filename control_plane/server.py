@@ -92,8 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             settings = GatewaySettings(
                 _ip_and_port(args.gateway),
-                _ip_and_port(args.ext_authz),
-                _ip_and_port(args.ext_proc),
+                _workers(args.ext_authz),
+                _workers(args.ext_proc),
                 args.access_log,
                 _gateway_tls(args),
             )
@@ -116,6 +116,10 @@ def _gateway_tls(args: argparse.Namespace) -> GatewayTls | None:
     if args.gateway_tls_cert is None or args.gateway_tls_key is None:
         raise StartupError("--gateway-tls-cert and --gateway-tls-key go together; --gateway-tls-client-ca needs both")
     return GatewayTls(*files)
+
+
+def _workers(addresses: str) -> tuple[tuple[str, int], ...]:
+    return tuple(_ip_and_port(address) for address in addresses.split(","))
 
 
 def _ip_and_port(address: str) -> tuple[str, int]:
@@ -141,8 +145,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="PEM on Envoy's machine: what issued merchants' certificates",
     )
-    add("--ext-authz", default="127.0.0.1:9001", metavar="IP:PORT", help="where Envoy finds ext_authz")
-    add("--ext-proc", default="127.0.0.1:9002", metavar="IP:PORT", help="where Envoy finds ext_proc")
+    add("--ext-authz", default="127.0.0.1:9001", metavar="IP:PORT,...", help="where Envoy finds ext_authz, each worker")
+    add("--ext-proc", default="127.0.0.1:9002", metavar="IP:PORT,...", help="where Envoy finds ext_proc, each worker")
     add("--access-log", default="/dev/stdout", metavar="FILE", help="Envoy's access log")
     add("--state", type=Path, default=Path(".paymesh/data"), help="folder of the recorded weights")
     add_server_arguments(parser, default_listen="127.0.0.1:18000")

@@ -19,11 +19,11 @@ class GatewayTls:
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Addresses are (IP, port). `access_log` is a file, such as /dev/stdout."""
+    """Addresses are (IP, port). `ext_authz`, `ext_proc`: one a worker. `access_log` is a file, such as /dev/stdout."""
 
     gateway: tuple[str, int]
-    ext_authz: tuple[str, int]
-    ext_proc: tuple[str, int]
+    ext_authz: tuple[tuple[str, int], ...]
+    ext_proc: tuple[tuple[str, int], ...]
     access_log: str
     tls: GatewayTls | None = None
     """None: merchants come in plain text, for example behind something that ended their TLS."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
 
@@ -10,11 +12,10 @@ def socket_address(address: tuple[str, int]) -> core.Address:
     return core.Address(socket_address=core.SocketAddress(address=address[0], port_value=address[1]))
 
 
-def single_endpoint(cluster: str, address: tuple[str, int]) -> endpoint.ClusterLoadAssignment:
-    host = endpoint.Endpoint(address=socket_address(address))
+def static_endpoints(cluster: str, addresses: Sequence[tuple[str, int]]) -> endpoint.ClusterLoadAssignment:
+    hosts = [endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=socket_address(address))) for address in addresses]
     return endpoint.ClusterLoadAssignment(
-        cluster_name=cluster,
-        endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=[endpoint.LbEndpoint(endpoint=host)])],
+        cluster_name=cluster, endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=hosts)]
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 
 from envoy_data_plane.envoy.config.cluster import v3 as cluster
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.resources.addresses import over_ads, single_endpoint
+from control_plane.resources.addresses import over_ads, static_endpoints
 from control_plane.resources.names import EXT_AUTHZ_CLUSTER, EXT_PROC_CLUSTER, version_cluster
 from control_plane.resources.tracing import tracing_cluster
 from control_plane.settings import GatewaySettings
@@ -27,6 +28,17 @@ _HTTP1 = upstream.HttpProtocolOptions(
     explicit_http_config=upstream.HttpProtocolOptionsExplicitHttpConfig(
         http_protocol_options=core.Http1ProtocolOptions()
     ),
+)
+
+
+_SERVING = core.HealthCheck(
+    # One worker that is gone must not fail its share of the requests; the only one has nobody to stand in for it.
+    grpc_health_check=core.HealthCheckGrpcHealthCheck(),
+    timeout=datetime.timedelta(seconds=1),
+    interval=datetime.timedelta(seconds=1),
+    no_traffic_interval=datetime.timedelta(seconds=1),
+    unhealthy_threshold=2,
+    healthy_threshold=1,
 )
 
 
@@ -49,7 +61,7 @@ def _version(service: Service, version: ServiceVersion) -> cluster.Cluster:
     )
 
 
-def _grpc(name: str, address: tuple[str, int]) -> cluster.Cluster:
+def _grpc(name: str, workers: Sequence[tuple[str, int]]) -> cluster.Cluster:
     keepalive = core.KeepaliveSettings(interval=datetime.timedelta(seconds=30), timeout=datetime.timedelta(seconds=5))
     http2 = upstream.HttpProtocolOptionsExplicitHttpConfig(
         http2_protocol_options=core.Http2ProtocolOptions(connection_keepalive=keepalive)
@@ -61,7 +73,8 @@ def _grpc(name: str, address: tuple[str, int]) -> cluster.Cluster:
         name=name,
         type=cluster.ClusterDiscoveryType.STATIC,
         connect_timeout=datetime.timedelta(milliseconds=500),
-        load_assignment=single_endpoint(name, address),
+        load_assignment=static_endpoints(name, workers),
+        health_checks=[_SERVING] if len(workers) > 1 else [],
         circuit_breakers=cluster.CircuitBreakers(thresholds=[threshold]),
         typed_extension_protocol_options={
             _HTTP_OPTIONS: Any.pack(upstream.HttpProtocolOptions(explicit_http_config=http2))

@@ -20,7 +20,7 @@ from envoy_data_plane.envoy.type.metadata import v3 as metadata
 from envoy_data_plane.envoy.type.tracing import v3 as tags
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.resources.addresses import single_endpoint
+from control_plane.resources.addresses import static_endpoints
 from control_plane.resources.names import TRACING_CLUSTER
 from paymesh.payments import internal_names as names
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT, Tracing, TracingProtocol
@@ -93,7 +93,7 @@ def tracing_cluster(policy: Tracing | None) -> cluster.Cluster | None:
         name=TRACING_CLUSTER,
         type=_discovery(policy.address),
         connect_timeout=datetime.timedelta(seconds=1),
-        load_assignment=single_endpoint(TRACING_CLUSTER, (policy.address, policy.port)),
+        load_assignment=static_endpoints(TRACING_CLUSTER, [(policy.address, policy.port)]),
         typed_extension_protocol_options={
             _HTTP_OPTIONS: Any.pack(upstream.HttpProtocolOptions(explicit_http_config=options))
         },

@@ -403,7 +403,7 @@ def _bootstrap(folder: Path, environ: dict[str, str], authz_port: int, ext_proc_
     bootstrap = ParseDict(document, bootstrap_pb2.Bootstrap())
     policy = load_policy([folder / "policy.yaml"], environ)
     settings = GatewaySettings(
-        (_HOST, 0), (_HOST, authz_port), (_HOST, ext_proc_port), access_log=str(folder / "access.log")
+        (_HOST, 0), ((_HOST, authz_port),), ((_HOST, ext_proc_port),), access_log=str(folder / "access.log")
     )
     built = build_snapshot(policy, effective_weights(policy, {}), settings).resources
     for name, cluster in built[CLUSTER_TYPE].items():

@@ -102,7 +102,7 @@ def generated_request(random_: random.Random) -> Sent:
 
 def answering_config(policy: Policy, port: int) -> str:
     """The control plane's listener with its routes inlined, each answering with its own name."""
-    settings = GatewaySettings(("127.0.0.1", port), ("127.0.0.1", 1), ("127.0.0.1", 1), "/dev/null")
+    settings = GatewaySettings(("127.0.0.1", port), (("127.0.0.1", 1),), (("127.0.0.1", 1),), "/dev/null")
     routes = route_pb2.RouteConfiguration.FromString(
         build_routes(policy, effective_weights(policy, {}))[ROUTE_CONFIGURATION]
     )

@@ -35,7 +35,7 @@ from control_plane.xds.snapshot import build_snapshot
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
 
-SETTINGS = GatewaySettings(("127.0.0.1", 8080), ("127.0.0.1", 9001), ("127.0.0.1", 9002), "/dev/stdout")
+SETTINGS = GatewaySettings(("127.0.0.1", 8080), (("127.0.0.1", 9001),), (("127.0.0.1", 9002),), "/dev/stdout")
 ENVIRON = {"GOLDEN_SECRET": "0123456789abcdef0123456789abcdef"}
 _MESSAGES = {
     "listeners": (LISTENER_TYPE, listener_pb2.Listener),

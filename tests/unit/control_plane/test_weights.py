@@ -27,7 +27,7 @@ from paymesh.payments.policy.load import load_policy
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.policy.source import PolicySource
 
-SETTINGS = GatewaySettings(("127.0.0.1", 8080), ("127.0.0.1", 9001), ("127.0.0.1", 9002), "/dev/stdout")
+SETTINGS = GatewaySettings(("127.0.0.1", 8080), (("127.0.0.1", 9001),), (("127.0.0.1", 9002),), "/dev/stdout")
 
 
 def write(folder: Path, **services: Mapping[str, int]) -> Path:
