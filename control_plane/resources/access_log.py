@@ -41,6 +41,7 @@ FIELDS = {
 
 
 _TOLD_OF = (names.META_ORDER_KEYS, names.META_SETTLES_ORDER, names.META_HELD, names.META_TIMED)
+"""Keys of ext_authz's metadata that something waits for the end of."""
 
 
 def ends_log(*, undecided: bool) -> accesslog.AccessLog:
@@ -76,7 +77,7 @@ def _decided(key: str) -> accesslog.AccessLogFilter:
 
 def _undecided() -> accesslog.AccessLogFilter:
     """Whether ext_authz's metadata has no decision."""
-    # Envoy heeds no `invert` here: what no decision is, null, is matched, and what is not there with it.
+    # Envoy passes over `invert` here (seen with 1.40): null is matched, which no decision is, and what is not there.
     return _metadata(
         names.META_DECISION, matcher.ValueMatcher(null_match=matcher.ValueMatcherNullMatch()), otherwise=True
     )
