@@ -1,8 +1,8 @@
 """Owns giving back what a request holds of its limits: at its end, which Envoy's access log tells; at a refusal; and
 when Envoy gives up the check.
 
-Refuses to hold anybody up: what the store cannot take now is left to the lease. The end may come before the beginning:
-on an abort during the check the log's entry, which knows no decision then, comes first.
+Refuses to hold anybody up: what the store cannot take now is tried again beside, and at last left to the lease. The end
+may come before the beginning: on an abort during the check the log's entry, which knows no decision then, comes first.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
-from paymesh.payments.limits.latency_guard import LatencyGuard
-from paymesh.server.access_log import Finished
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ext_authz.order_ends import read_finish
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Unavailable
 from paymesh.payments.limits.demands import Instant, LimitStore
+from paymesh.payments.limits.latency_guard import LatencyGuard
 from paymesh.payments.orders import Finish
 from paymesh.payments.policy.compiled import Policy
-from paymesh.server.logs import describe_error
+from paymesh.server.access_log import Finished
 
 _LOG = logging.getLogger(__name__)
 _UNROUTED = "NR"
+_AGAIN_S = (0.1, 0.2, 0.5, 1.0, *(2.0,) * 30)
+"""Pauses between the tries of an end that the store did not take: a minute in all."""
+_MAX_WAITING = 20_000
+"""Ends that wait for the store. What comes beyond is left to its lease."""
 _MS_PER_S = 1000
 
 
@@ -48,6 +51,10 @@ class Held:
             "Requests whose slots could not be freed: their lease ends.",
             registry=registry,
         )
+        waiting = Gauge(
+            "paymesh_ext_authz_limits_ends_waiting", "Ends that shared state has yet to be told.", registry=registry
+        )
+        waiting.set_function(lambda: len(self._returning))
 
     async def finished(self, exchange: Finished) -> None:
         held = exchange.decision.get(names.META_HELD)
@@ -61,33 +68,49 @@ class Held:
         """The request does not leave: whatever it took, or is about to take, comes back. Returns at once."""
         if not self._policy().holds_slots:
             return
-        # In a context of its own: the check's budget of waiting is spent.
-        task = asyncio.get_running_loop().create_task(
-            self._end(request_id, None, "check", carried_out=False), context=contextvars.Context()
-        )
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
+        self._beside(self._end(request_id, None, "check", carried_out=False))
 
     async def close(self) -> None:
-        """Wait for what is being given back."""
-        await asyncio.gather(*self._returning)
+        """Give back what can be given back at once; the rest is left to its lease."""
+        if self._returning:
+            await asyncio.wait(self._returning, timeout=_AGAIN_S[0])
+        for task in self._returning:
+            task.cancel()
 
     def _may_be_held(self, exchange: Finished) -> bool:
         """An entry without a decision is of a request that no check saw, unless Envoy says that something broke."""
         return bool(exchange.flags) and _UNROUTED not in exchange.flags and self._policy().holds_slots
 
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        # In a context of its own: a check's budget of waiting is spent.
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
     async def _end(self, request_id: str, held: Sequence[str] | None, told_by: str, *, carried_out: bool) -> None:
+        if await self._told(request_id, held, told_by, carried_out):
+            return
+        if len(self._returning) < _MAX_WAITING:
+            self._beside(self._tell_later(request_id, held, told_by, carried_out))
+        else:
+            self._failed.inc()
+
+    async def _tell_later(self, request_id: str, held: Sequence[str] | None, told_by: str, carried_out: bool) -> None:
+        for pause_s in _AGAIN_S:
+            await asyncio.sleep(pause_s)
+            if await self._told(request_id, held, told_by, carried_out):
+                return
+        self._failed.inc()
+        _LOG.warning("slots not freed: left to their lease", extra={"fields": {"request_id": request_id}})
+
+    async def _told(self, request_id: str, held: Sequence[str] | None, told_by: str, carried_out: bool) -> bool:
         now = Instant(time.monotonic_ns(), int(time.time()))
         try:
             await self._limits.end(request_id, held, carried_out=carried_out, now=now)
-        except Unavailable as error:
-            self._failed.inc()
-            _LOG.warning(
-                "slots not freed: left to their lease",
-                extra={"fields": {"request_id": request_id, "error": describe_error(error)}},
-            )
-            return
+        except Unavailable:
+            return False
         self._returned.labels(told_by=told_by).inc()
+        return True
 
 
 class ServiceTimes:

@@ -15,8 +15,6 @@ import grpc
 from envoy.service.accesslog.v3 import als_pb2_grpc
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from envoy.service.ratelimit.v3 import rls_pb2_grpc
-from paymesh.payments.limits.latency_guard import LatencyGuard
-from paymesh.server.access_log import AccessLogReceiver, Listener
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from ext_authz.admin import limits_pb2_grpc
@@ -33,6 +31,7 @@ from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.denial import Reason
 from paymesh.payments.jose.fetch import HttpFetch
 from paymesh.payments.jose.key_source import KeySources
+from paymesh.payments.limits.latency_guard import LatencyGuard
 from paymesh.payments.limits.override_store import follow
 from paymesh.payments.limits.overrides import OverridesInForce
 from paymesh.payments.limits.sizing import LimitSizes
@@ -40,6 +39,7 @@ from paymesh.payments.merchant_table.directory import TableDirectory
 from paymesh.payments.policy.source import OnReload, PolicySource
 from paymesh.payments.shared_state.client import bound_waiting
 from paymesh.payments.users.identify import UserIdentifier
+from paymesh.server.access_log import AccessLogReceiver, Listener
 from paymesh.server.binding import bind, new_server
 from paymesh.server.http_fetch import AiohttpFetch
 from paymesh.server.policy_service import run_policy_service

@@ -46,9 +46,10 @@ class SlowProxy:
             return
         answers = asyncio.create_task(self._answers(up_reader, writer))
         try:
-            while piece := await reader.read(65536):
-                self.received += piece
-                up_writer.write(piece)
+            with contextlib.suppress(OSError):  # the client was killed
+                while piece := await reader.read(65536):
+                    self.received += piece
+                    up_writer.write(piece)
         finally:
             answers.cancel()
             up_writer.close()

@@ -6,11 +6,15 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from paymesh.payments.denial import Unavailable
 from paymesh.payments.limits.demands import Demand, Instant, LimitStore, Quota, Slot, Taken, Tokens
 from paymesh.payments.policy.callers import TokenRate
+from paymesh.payments.shared_state.client import SharedState
+from paymesh.payments.shared_state.redis_limits import RedisLimits
 
 BURST = 5
 SLOW = TokenRate(1, 60, BURST)
@@ -236,3 +240,33 @@ async def test_values_are_told_apart(limits: LimitStore, unique: str) -> None:
         key = ("limit", unique, *values)
         wanted: Sequence[Demand] = [Tokens(key=key, rate=TokenRate(1, 60, 1)), Slot(key=key, max=1, lease_s=60)]
         assert (await limits.take(wanted, uuid.uuid4().hex, now())).admitted
+
+
+class Failing(SharedState):
+    """Fails every second call, after the first of them was carried out."""
+
+    calls = 0
+
+    async def run(self, *script: Any) -> Any:
+        self.calls += 1
+        if self.calls % 2 == 0:
+            raise Unavailable("cut off")
+        return await super().run(*script)
+
+
+async def test_an_end_that_is_cut_off_in_the_middle_can_be_told_again(
+    limits: LimitStore, shared_state: SharedState | None, unique: str
+) -> None:
+    if shared_state is None:
+        return  # nothing can be cut off in process
+    wanted = (slot(unique), quota(unique, 9))
+    await take(limits, *wanted, request_id=unique)
+    cut_off = Failing.__new__(Failing)
+    cut_off.__dict__ = shared_state.__dict__
+    with pytest.raises(Unavailable):
+        await RedisLimits(cut_off).end(unique, None, carried_out=False, now=now())
+    await limits.end(unique, None, carried_out=False, now=now())
+    used_slots, used_quota = await used(limits, *wanted)
+    assert used_slots == 0
+    # On a cluster a quota whose return was cut off stays spent: never twice given back.
+    assert used_quota == 0 or shared_state.is_cluster

@@ -36,7 +36,6 @@ from paymesh.payments.shared_state.keys import bucket_key, hash_tag, limit_slot,
 
 _US_PER_S = 1_000_000
 _DAY_S = 86_400
-_GONE = b"gone"
 
 # Shared by the scripts: what a demand is made of. ARGV[1] is the time in microseconds (0: ask the server); each key has
 # eight arguments of its own from FIRST on: its type (t, s, q), 1 if it is enforced, then
@@ -84,7 +83,7 @@ _TAKE = Script(
 local record = tonumber(ARGV[3]) > 0
 local count = #KEYS - (record and 1 or 0)
 local waits, granted, held, refused = {}, {}, {}, false
-if record and redis.call('GET', KEYS[#KEYS]) == 'gone' then
+if record and string.sub(redis.call('GET', KEYS[#KEYS]) or '', 1, 4) == 'gone' then
   for i = 1, count do waits[i], granted[i] = 0, 0 end
   return {waits, granted, ''}
 end
@@ -150,7 +149,7 @@ _RECORD = Script(
     "local FIRST = 3\n"
     + _READING
     + """
-if redis.call('GET', KEYS[1]) == 'gone' then return 1 end
+if string.sub(redis.call('GET', KEYS[1]) or '', 1, 4) == 'gone' then return 1 end
 local held = {}
 for i = 3, #ARGV, 4 do
   local line = ARGV[i] .. ' ' .. ARGV[i + 1]
@@ -161,16 +160,19 @@ redis.call('SET', KEYS[1], table.concat(held, '\\n'), 'PX', ARGV[2])
 return 0
 """
 )
-# ARGV: the request's id, 1 if quotas come back, then for each key a letter and two numbers. r: the request's record,
-# which says whether anything is left to come back; s; q: cost, day; t: what is added and the most, in parts of a token.
+# ARGV: the request's id, 1 if quotas come back, then for each key a letter and two numbers. r and g: the request's
+# record, which says whether anything is left to come back, before its end (r) or after it was told (g); s; q: cost, day;
+# t: what is added and the most, in parts of a token.
 _GIVE_BACK = Script(
     """
 local quotas, known = ARGV[2] == '1', 1
 for i, key in ipairs(KEYS) do
   local kind, a, b = unpack(ARGV, 3 * i, 3 * i + 2)
   if kind == 'r' then
-    local held = redis.call('GET', key)
-    if held and held ~= 'gone' then redis.call('DEL', key) else known = 0 end
+    local held = redis.call('GET', key) or 'gone'
+    if string.sub(held, 1, 4) ~= 'gone' then redis.call('DEL', key) else known = 0 end
+  elseif kind == 'g' then
+    if #(redis.call('GET', key) or '') > 4 then redis.call('SET', key, 'gone', 'KEEPTTL') else known = 0 end
   elseif kind == 's' then
     redis.call('ZREM', key, ARGV[1])
   elseif kind == 'q' then
@@ -189,11 +191,13 @@ end
 return known
 """
 )
+# What is held stays known until it was given back: the call that does so may fail, and is made again then.
 _OVER = Script(
     """
-local held = redis.call('GET', KEYS[1])
-redis.call('SET', KEYS[1], 'gone', 'PX', ARGV[1])
-return held or ''
+local held = redis.call('GET', KEYS[1]) or 'gone'
+if string.sub(held, 1, 4) ~= 'gone' then held = 'gone\\n' .. held end
+redis.call('SET', KEYS[1], held, 'PX', ARGV[1])
+return string.sub(held, 6)
 """
 )
 _LOOK = Script(
@@ -267,15 +271,20 @@ class RedisLimits:
         now: Instant,  # noqa: ARG002 - leases go by the store's clock
     ) -> None:
         record = request_key(request_id)
+        kind = "r"
         if held is None:
+            kind = "g"
             known = await self._state.run(_OVER, [record], [OUTRUN_S * 1000])
-            if known and known != _GONE:
-                await self._end(bytes(known).decode("ascii").split("\n"), request_id, not carried_out)
-        elif not self._state.is_cluster:
-            await self._end(held, request_id, not carried_out, record)
-        else:
-            known = await self._forget(request_id)
-            await self._end(held, request_id, not carried_out and known)
+            held = bytes(known).decode("ascii").split("\n") if known else ()
+        if not held:
+            return
+        if not self._state.is_cluster:
+            await self._end(held, request_id, not carried_out, [kind, record])
+            return
+        await self._end([line for line in held if line[0] == "s"], request_id, quotas=False)
+        # Only now: were it forgotten first, a call that fails would leave slots that nobody knows of.
+        if await self._forget(request_id, kind) and not carried_out:
+            await self._end([line for line in held if line[0] == "q"], request_id, quotas=True)
 
     async def look(self, demands: Sequence[Demand], now: Instant) -> list[Used]:
         found: dict[int, int] = {}
@@ -306,11 +315,12 @@ class RedisLimits:
             arguments += [kind, _key(demand), *numbers[1:3]]
         return bool(await self._state.run(_RECORD, [request_key(request_id)], arguments))
 
-    async def _forget(self, request_id: str) -> bool:
+    async def _forget(self, request_id: str, kind: str = "r") -> bool:
         """Whether anything was still held."""
-        return bool(await self._state.run(_GIVE_BACK, [request_key(request_id)], [request_id, 0, "r", 0, 0]))
+        return bool(await self._state.run(_GIVE_BACK, [request_key(request_id)], [request_id, 0, kind, 0, 0]))
 
-    async def _end(self, held: Sequence[str], request_id: str, quotas: bool, record: str | None = None) -> None:
+    async def _end(self, held: Sequence[str], request_id: str, quotas: bool, record: Sequence[str] = ()) -> None:
+        """`record`: its letter and key, where one script reaches all."""
         lines = [line.split(" ") for line in held]
         groups: dict[str, list[list[str]]] = {}
         for line in lines:
@@ -318,9 +328,9 @@ class RedisLimits:
         for group in groups.values():
             arguments: list[str | int] = [request_id, int(quotas)]
             keys = [line[1] for line in group]
-            if record is not None:
-                keys.insert(0, record)
-                arguments += ["r", 0, 0]
+            if record:
+                keys.insert(0, record[1])
+                arguments += [record[0], 0, 0]
             for kind, _, *numbers in group:
                 arguments += [kind, *(numbers or (0, 0))]
             await self._state.run(_GIVE_BACK, keys, arguments)
