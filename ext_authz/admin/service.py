@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -58,7 +58,7 @@ class LimitsAdmin(limits_pb2_grpc.LimitsServicer):  # type: ignore[misc]
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no merchant {request.merchant!r} in the documents")
             raise AssertionError("abort raises")
         answer = limits_pb2.ShowResponse(usage_known=True)
-        for limit, values in dict.fromkeys(_of_merchant(policy, merchant)):
+        for limit, values in _of_merchant(policy, merchant):
             demands = self._sizes.demands(limit, values, merchant, now.unix_s, timeout_ms=0)
             usage: Sequence[Used] = ()
             if UNKNOWN not in values:
@@ -158,8 +158,9 @@ class LimitsAdmin(limits_pb2_grpc.LimitsServicer):  # type: ignore[misc]
         return f"tier {merchant.tier}" if merchant.tier in limit.tiers else "limit"
 
 
-def _of_merchant(policy: Policy, merchant: Merchant) -> Iterator[tuple[RateLimit, tuple[str, ...]]]:
-    """Each limit that its requests meet, with every value that the policy alone can say."""
+def _of_merchant(policy: Policy, merchant: Merchant) -> list[tuple[RateLimit, tuple[str, ...]]]:
+    """Each limit that its requests meet, once, with every value that the policy alone can say."""
+    found: dict[tuple[str, ...], RateLimit] = {}
     for route in policy.routes_by_name.values():
         if merchant.routes is not None and route.name not in merchant.routes:
             continue
@@ -167,8 +168,8 @@ def _of_merchant(policy: Policy, merchant: Merchant) -> Iterator[tuple[RateLimit
             continue
         for limit in route.rate_limits:
             choices = [_choices(part.dimension, route, policy, merchant) for part in limit.key]
-            for values in itertools.product(*choices):
-                yield limit, values
+            found |= {(limit.name, *values): limit for values in itertools.product(*choices)}
+    return [(limit, key[1:]) for key, limit in found.items()]
 
 
 def _choices(dimension: Dimension, route: Route, policy: Policy, merchant: Merchant) -> Sequence[str]:
