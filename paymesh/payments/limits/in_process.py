@@ -70,23 +70,26 @@ class InProcessLimits:
         known = self._held.get(request_id)
         if known is not None and known.ended and not all(isinstance(demand, Tokens) for demand in demands):
             return Taken()
-        waits = [self._wait_s(demand, now) for demand in demands]
+        levels = [self._level(demand, now) if isinstance(demand, Tokens) else 0 for demand in demands]
+        waits = [self._wait_s(demand, level, now) for demand, level in zip(demands, levels, strict=True)]
         refused, shadowed = judge(demands, waits)
         if refused is not None:
-            for demand in demands:
+            for demand, level in zip(demands, levels, strict=True):
                 if isinstance(demand, Tokens) and demand.count_refused:
-                    self._spend(demand, demand.cost, now, floor=-demand.rate.burst)
+                    left = level - demand.cost * token(demand.rate)
+                    self._leave(demand, max(left, -full(demand.rate)), now)
             return Taken(refused, shadowed)
         held: list[str] = []
         granted: dict[BucketKey, int] = {}
-        for demand, wait in zip(demands, waits, strict=True):
+        for demand, wait, level in zip(demands, waits, levels, strict=True):
             if wait:  # a shadow's
                 continue
             if isinstance(demand, Tokens):
-                count = self._batch(demand, now)
-                self._spend(demand, count, now, floor=0)
+                count = demand.cost
                 if demand.batch > 1:
+                    count = min(max(count, demand.batch), level // token(demand.rate))
                     granted[demand.bucket] = count
+                self._leave(demand, level - count * token(demand.rate), now)
             else:
                 self._hold(demand, request_id, now)
                 held.append("in_process")
@@ -120,10 +123,10 @@ class InProcessLimits:
         assert isinstance(demand, Quota)
         return Used(self._spent(demand, now), demand.max)
 
-    def _wait_s(self, demand: Demand, now: Instant) -> int:
+    def _wait_s(self, demand: Demand, level: int, now: Instant) -> int:
         if isinstance(demand, Tokens):
-            missing = demand.cost * token(demand.rate) - self._level(demand, now)
-            return max(0, -(-missing // (demand.rate.tokens * SECOND_NS)))
+            missing = demand.cost * token(demand.rate) - level
+            return 0 if missing <= 0 else -(-missing // (demand.rate.tokens * SECOND_NS))
         if isinstance(demand, Slot):
             if len(self._slots.get(demand.key, ())) >= demand.max:
                 self._expire(demand.key, now)
@@ -139,15 +142,14 @@ class InProcessLimits:
             return full(demand.rate)
         return _refilled(bucket.level, now.monotonic_ns - bucket.at_ns, demand.rate)
 
-    def _batch(self, demand: Tokens, now: Instant) -> int:
-        return min(max(demand.cost, demand.batch), self._level(demand, now) // token(demand.rate))
-
-    def _spend(self, demand: Tokens, count: int, now: Instant, floor: int) -> None:
-        level = max(self._level(demand, now) - count * token(demand.rate), floor * token(demand.rate))
+    def _leave(self, demand: Tokens, level: int, now: Instant) -> None:
         bucket = self._buckets.get(demand.bucket)
+        if bucket is None:
+            self._buckets[demand.bucket] = _Bucket(level, now.monotonic_ns, demand.rate)
+            return
+        bucket.level, bucket.rate = level, demand.rate
         # Requests may come here in another order than they began.
-        at_ns = now.monotonic_ns if bucket is None else max(now.monotonic_ns, bucket.at_ns)
-        self._buckets[demand.bucket] = _Bucket(level, at_ns, demand.rate)
+        bucket.at_ns = max(now.monotonic_ns, bucket.at_ns)
 
     # -- slots and quotas ------------------------------------------------------------------------------------------
 

@@ -37,8 +37,9 @@ from paymesh.payments.shared_state.keys import bucket_key, hash_tag, limit_slot,
 _US_PER_S = 1_000_000
 _DAY_S = 86_400
 
-# Shared by the scripts: what a demand is made of. ARGV[1] is the time in microseconds (0: ask the server); each key has
-# eight arguments of its own from FIRST on: its type (t, s, q), 1 if it is enforced, then
+# Shared by the scripts: what a demand is made of. ARGV[1] is the time in microseconds (0: ask the server), ARGV[2] all
+# that is said of the demands, between commas (a driver takes long to pack many arguments), eight words each: its type
+# (t, s, q), 1 if it is enforced, then
 # t: tokens, per_s, burst, cost, batch, 1 if refused ones count; s: max, lease in ms; q: max, cost, day_begins_s.
 _READING = """
 local TOKEN_US, DAY_US = 1000000, 86400000000
@@ -48,7 +49,10 @@ if not by_caller then
   local time = redis.call('TIME')
   now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
-local function number(i, n) return tonumber(ARGV[FIRST + 8 * (i - 1) + n]) end
+local words = {}
+for word in string.gmatch(ARGV[2], '[^,]+') do words[#words + 1] = word end
+local function kind_of(i) return words[8 * i - 7] end
+local function number(i, n) return tonumber(words[8 * i - 7 + n]) end
 local function whole(value) return string.format('%.0f', value) end
 local function day_of(begins) return math.floor((now + begins * 1000000) / DAY_US) end
 local function level_of(key, i)
@@ -74,24 +78,24 @@ local function spent_of(key, day)
   return 0
 end
 """
-# ARGV[2]: the request's id. ARGV[3]: for how many ms what it holds is kept under KEYS' last (0: it is not among them).
+# ARGV[3]: the request's id. ARGV[4]: for how many ms what it holds is kept under KEYS' last (0: it is not among them).
 # The answer: for each demand the microseconds to wait, for each the tokens taken, and what is held, a line each.
 _TAKE = Script(
-    "local FIRST = 4\n"
-    + _READING
+    _READING
     + """
-local record = tonumber(ARGV[3]) > 0
+local record = tonumber(ARGV[4]) > 0
 local count = #KEYS - (record and 1 or 0)
 local waits, granted, held, refused = {}, {}, {}, false
+local levels, tokens, fulls = {}, {}, {}
 if record and string.sub(redis.call('GET', KEYS[#KEYS]) or '', 1, 4) == 'gone' then
   for i = 1, count do waits[i], granted[i] = 0, 0 end
   return {waits, granted, ''}
 end
 for i = 1, count do
-  local key, kind, wait = KEYS[i], ARGV[FIRST + 8 * (i - 1)], 0
+  local key, kind, wait = KEYS[i], kind_of(i), 0
   if kind == 't' then
-    local level, token = level_of(key, i)
-    local missing = number(i, 5) * token - level
+    levels[i], tokens[i], fulls[i] = level_of(key, i)
+    local missing = number(i, 5) * tokens[i] - levels[i]
     if missing > 0 then wait = math.ceil(missing / number(i, 2)) end
   elseif kind == 's' then
     if slots_of(key) >= number(i, 2) then wait = 1000000 end
@@ -102,32 +106,30 @@ for i = 1, count do
     end
   end
   waits[i], granted[i] = wait, 0
-  if wait > 0 and ARGV[FIRST + 8 * (i - 1) + 1] == '1' then refused = true end
+  if wait > 0 and number(i, 1) == 1 then refused = true end
 end
-local function leave(key, level, token, full, rate)
-  redis.call('HSET', key, 'l', whole(level), 't', whole(now))
+local function leave(i, level)
+  redis.call('HSET', KEYS[i], 'l', whole(level), 't', whole(now))
   -- Keys expire by the server's clock, whatever the caller's says.
-  redis.call('PEXPIRE', key, by_caller and 600000 or math.ceil((full - level) / rate / 1000) + 1)
+  redis.call('PEXPIRE', KEYS[i], by_caller and 600000 or math.ceil((fulls[i] - level) / number(i, 2) / 1000) + 1)
 end
 if refused then
   for i = 1, count do
-    if ARGV[FIRST + 8 * (i - 1)] == 't' and number(i, 7) == 1 then
-      local level, token, full = level_of(KEYS[i], i)
-      leave(KEYS[i], math.max(level - number(i, 5) * token, -full), token, full, number(i, 2))
+    if kind_of(i) == 't' and number(i, 7) == 1 then
+      leave(i, math.max(levels[i] - number(i, 5) * tokens[i], -fulls[i]))
     end
   end
   return {waits, granted, ''}
 end
 for i = 1, count do
-  local key, kind = KEYS[i], ARGV[FIRST + 8 * (i - 1)]
+  local key, kind = KEYS[i], kind_of(i)
   if waits[i] > 0 then
     -- a shadow's
   elseif kind == 't' then
-    local level, token, full = level_of(key, i)
-    granted[i] = math.min(math.max(number(i, 5), number(i, 6)), math.floor(level / token))
-    leave(key, level - granted[i] * token, token, full, number(i, 2))
+    granted[i] = math.min(math.max(number(i, 5), number(i, 6)), math.floor(levels[i] / tokens[i]))
+    leave(i, levels[i] - granted[i] * tokens[i])
   elseif kind == 's' then
-    redis.call('ZADD', key, whole(now + number(i, 3) * 1000), ARGV[2])
+    redis.call('ZADD', key, whole(now + number(i, 3) * 1000), ARGV[3])
     if redis.call('PTTL', key) < number(i, 3) then redis.call('PEXPIRE', key, number(i, 3)) end
     held[#held + 1] = 's ' .. key
   else
@@ -139,30 +141,29 @@ for i = 1, count do
   end
 end
 held = table.concat(held, '\\n')
-if record and held ~= '' then redis.call('SET', KEYS[#KEYS], held, 'PX', ARGV[3]) end
+if record and held ~= '' then redis.call('SET', KEYS[#KEYS], held, 'PX', ARGV[4]) end
 return {waits, granted, held}
 """
 )
-# On a cluster: what is about to be held, under the request's id. ARGV: the time, ms to keep it, then for each its
-# letter, key, cost and day_begins_s. 1: the request is over already.
+# On a cluster: what is about to be held, under the request's id. ARGV: as above, ms to keep it, then each one's key.
+# 1: the request is over already.
 _RECORD = Script(
-    "local FIRST = 3\n"
-    + _READING
+    _READING
     + """
 if string.sub(redis.call('GET', KEYS[1]) or '', 1, 4) == 'gone' then return 1 end
 local held = {}
-for i = 3, #ARGV, 4 do
-  local line = ARGV[i] .. ' ' .. ARGV[i + 1]
-  if ARGV[i] == 'q' then line = line .. ' ' .. ARGV[i + 2] .. ' ' .. whole(day_of(tonumber(ARGV[i + 3]))) end
-  held[#held + 1] = line
+for i = 1, #ARGV - 3 do
+  local line = kind_of(i) .. ' ' .. ARGV[3 + i]
+  if kind_of(i) == 'q' then line = line .. ' ' .. number(i, 3) .. ' ' .. whole(day_of(number(i, 4))) end
+  held[i] = line
 end
-redis.call('SET', KEYS[1], table.concat(held, '\\n'), 'PX', ARGV[2])
+redis.call('SET', KEYS[1], table.concat(held, '\\n'), 'PX', ARGV[3])
 return 0
 """
 )
 # ARGV: the request's id, 1 if quotas come back, then for each key a letter and two numbers. r and g: the request's
-# record, which says whether anything is left to come back, before its end (r) or after it was told (g); s; q: cost, day;
-# t: what is added and the most, in parts of a token.
+# record, which says whether anything is left to come back, before its end (r) or after it was told (g); s; q: cost,
+# day; t: what is added and the most, in parts of a token.
 _GIVE_BACK = Script(
     """
 local quotas, known = ARGV[2] == '1', 1
@@ -201,12 +202,11 @@ return string.sub(held, 6)
 """
 )
 _LOOK = Script(
-    "local FIRST = 2\n"
-    + _READING
+    _READING
     + """
 local used = {}
 for i, key in ipairs(KEYS) do
-  local kind = ARGV[FIRST + 8 * (i - 1)]
+  local kind = kind_of(i)
   if kind == 't' then
     local level, token, full = level_of(key, i)
     used[i] = math.ceil((full - level) / token)
@@ -289,19 +289,15 @@ class RedisLimits:
     async def look(self, demands: Sequence[Demand], now: Instant) -> list[Used]:
         found: dict[int, int] = {}
         for group in _by_hash_slot(demands) if self._state.is_cluster else [demands]:
-            arguments: list[str | int] = [self._now_us(now)]
-            for demand in group:
-                arguments += _arguments(demand)
-            answer = await self._state.run(_LOOK, [_key(demand) for demand in group], arguments)
+            keys = [_key(demand) for demand in group]
+            answer = await self._state.run(_LOOK, keys, [self._now_us(now), _said(group)])
             found |= {id(demand): int(used) for demand, used in zip(group, answer, strict=True)}
         return [Used(found[id(demand)], _most(demand)) for demand in demands]
 
     # -- one script each -------------------------------------------------------------------------------------------
 
     async def _take(self, demands: Sequence[Demand], request_id: str, now: Instant, record_ms: int) -> Any:
-        arguments: list[str | int] = [self._now_us(now), request_id, record_ms]
-        for demand in demands:
-            arguments += _arguments(demand)
+        arguments = [self._now_us(now), _said(demands), request_id, record_ms]
         keys = [_key(demand) for demand in demands]
         return await self._state.run(_TAKE, [*keys, request_key(request_id)] if record_ms else keys, arguments)
 
@@ -309,10 +305,7 @@ class RedisLimits:
         """Whether the request is over already."""
         if not holding:
             return False
-        arguments: list[str | int] = [self._now_us(now), _record_ms(holding)]
-        for demand in holding:
-            kind, _, *numbers = _arguments(demand)
-            arguments += [kind, _key(demand), *numbers[1:3]]
+        arguments = [self._now_us(now), _said(holding), _record_ms(holding), *(_key(demand) for demand in holding)]
         return bool(await self._state.run(_RECORD, [request_key(request_id)], arguments))
 
     async def _forget(self, request_id: str, kind: str = "r") -> bool:
@@ -391,16 +384,19 @@ def _key(demand: Demand) -> str:
     return slots_key(demand.key) if isinstance(demand, Slot) else quota_key(demand.key)
 
 
-def _arguments(demand: Demand) -> list[str | int]:
+def _said(demands: Sequence[Demand]) -> str:
+    return ",".join(_words(demand) for demand in demands)
+
+
+def _words(demand: Demand) -> str:
     enforced = int(demand.enforced)
     if isinstance(demand, Tokens):
-        rate = demand.rate
-        counted = int(demand.count_refused)
-        return ["t", enforced, rate.tokens, rate.per_s, rate.burst, demand.cost, demand.batch, counted]
+        rate, counted = demand.rate, int(demand.count_refused)
+        return f"t,{enforced},{rate.tokens},{rate.per_s},{rate.burst},{demand.cost},{demand.batch},{counted}"
     if isinstance(demand, Slot):
-        return ["s", enforced, demand.max, demand.lease_s * 1000, 0, 0, 0, 0]
+        return f"s,{enforced},{demand.max},{demand.lease_s * 1000},0,0,0,0"
     assert isinstance(demand, Quota)
-    return ["q", enforced, demand.max, demand.cost, demand.day_begins_s, 0, 0, 0]
+    return f"q,{enforced},{demand.max},{demand.cost},{demand.day_begins_s},0,0,0"
 
 
 def _returned(demand: Tokens, count: int) -> list[str | int]:
