@@ -40,6 +40,11 @@ def request_key(request_id: str) -> str:
     return f"{PREFIX}request:{_digest(request_id)}"
 
 
+def latency_key(key: tuple[str, str]) -> str:
+    """`key`: a latency limit's name, and the service or channel."""
+    return f"{PREFIX}latency:{_digest(key[0])}:{_digest(key[1])}"
+
+
 def limit_slot(key: tuple[str, ...]) -> str:
     """Limits whose values are the same count in one slot, whatever they are called."""
     return _digest("\0".join(f"{len(value)}:{value}" for value in key[1:]))

@@ -297,7 +297,7 @@ class RedisLimits:
     # -- one script each -------------------------------------------------------------------------------------------
 
     async def _take(self, demands: Sequence[Demand], request_id: str, now: Instant, record_ms: int) -> Any:
-        arguments = [self._now_us(now), _said(demands), request_id, record_ms]
+        arguments: list[str | int] = [self._now_us(now), _said(demands), request_id, record_ms]
         keys = [_key(demand) for demand in demands]
         return await self._state.run(_TAKE, [*keys, request_key(request_id)] if record_ms else keys, arguments)
 
@@ -305,7 +305,8 @@ class RedisLimits:
         """Whether the request is over already."""
         if not holding:
             return False
-        arguments = [self._now_us(now), _said(holding), _record_ms(holding), *(_key(demand) for demand in holding)]
+        arguments: list[str | int] = [self._now_us(now), _said(holding), _record_ms(holding)]
+        arguments += [_key(demand) for demand in holding]
         return bool(await self._state.run(_RECORD, [request_key(request_id)], arguments))
 
     async def _forget(self, request_id: str, kind: str = "r") -> bool:
