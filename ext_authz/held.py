@@ -11,14 +11,17 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from ext_authz.order_ends import read_finish
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Unavailable
 from paymesh.payments.limits.demands import Instant, LimitStore
+from paymesh.payments.limits.latency import WHOLE
 from paymesh.payments.limits.latency_guard import LatencyGuard
 from paymesh.payments.orders import Finish
 from paymesh.payments.policy.compiled import Policy
@@ -113,12 +116,22 @@ class Held:
         return True
 
 
-class ServiceTimes:
+class ServiceTimes(Collector):
     """Tells the latency limits how long services took. Implements the access log's `Listener`."""
 
-    def __init__(self, latencies: LatencyGuard, policy: Callable[[], Policy]) -> None:
+    def __init__(self, latencies: LatencyGuard, policy: Callable[[], Policy], registry: CollectorRegistry) -> None:
         self._latencies = latencies
         self._policy = policy
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """For Prometheus: what is left of each latency limit."""
+        gauge = GaugeMetricFamily(
+            "paymesh_ext_authz_limit_share", "What is left of a latency limit, 1 for all.", labels=["limit", "of"]
+        )
+        for key, share in self._latencies.shares.items():
+            gauge.add_metric(key, share / WHOLE)
+        yield gauge
 
     async def finished(self, exchange: Finished) -> None:
         route = self._policy().routes_by_name.get(exchange.decision.get(names.META_ROUTE, ""))

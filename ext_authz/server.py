@@ -171,7 +171,7 @@ async def _serving(
             held = Held(stores.limits, lambda: source.current, runtime.metrics)
             servicer = Authorization(source, build_pipeline(stores), held, Metrics(runtime.metrics))
             external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
-            times = ServiceTimes(stores.sizes.latencies, lambda: source.current)
+            times = ServiceTimes(stores.sizes.latencies, lambda: source.current, runtime.metrics)
             listeners: list[Listener] = [OrderEnds(stores.orders, runtime.metrics), held, times]
             ends = AccessLogReceiver(listeners, runtime.metrics)
             als_pb2_grpc.add_AccessLogServiceServicer_to_server(ends, runtime.server)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grpc_health.v1 import health, health_pb2
-from paymesh.payments.shared_state.redis_latencies import RedisLatencies
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from paymesh.payments.denial import Unavailable
@@ -33,6 +32,7 @@ from paymesh.payments.secrets import Secret
 from paymesh.payments.shared_state.address import parse_state_url
 from paymesh.payments.shared_state.breaker import BreakerState
 from paymesh.payments.shared_state.client import NOT_TRIED, TIMEOUT_S, Outcome, SharedState
+from paymesh.payments.shared_state.redis_latencies import RedisLatencies
 from paymesh.payments.shared_state.redis_limits import RedisLimits
 from paymesh.payments.shared_state.redis_nonces import RedisNonces
 from paymesh.payments.shared_state.redis_orders import RedisOrders

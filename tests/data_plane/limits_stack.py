@@ -31,12 +31,14 @@ rate_limits:
   - {{name: deny, key: ["header:x-caller"], requests_per_second: 1, burst: 1000, on_error: deny}}
   - {{name: together, kind: concurrency, key: [route], max: {AT_ONCE}, on_error: deny}}
   - {{name: one, kind: concurrency, key: ["header:x-caller"], max: 1}}
+  - {{name: slow, kind: latency, key: [service], p95: 80ms, window: 1s, requests_per_second: 200, burst: 50}}
   - {{name: rate, key: [route], requests_per_second: 1000000, burst: 1000000}}
 routes:
   - {{name: local, match: {{path: /local}}, operation: other, service: scripted, rate_limits: [local]}}
   - {{name: allow, match: {{path: /allow}}, operation: other, service: scripted, rate_limits: [allow]}}
   - {{name: deny, match: {{path: /deny}}, operation: other, service: scripted, rate_limits: [deny]}}
   - {{name: one, match: {{path: /one}}, operation: other, service: scripted, timeout: {TIMEOUT_S}s, rate_limits: [one]}}
+  - {{name: slow, match: {{path: /slow}}, operation: other, service: scripted, rate_limits: [slow]}}
   - name: together
     match: {{path: /together}}
     operation: other

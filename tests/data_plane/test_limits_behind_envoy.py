@@ -109,6 +109,34 @@ async def test_a_store_restarted_empty_goes_on_counting(limits: LimitsStack) -> 
     assert seen[429] == 12 - seen[200]
 
 
+# -- latency -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_slow_service_gets_less_until_it_is_quick_again(limits: LimitsStack) -> None:
+    share = 'paymesh_ext_authz_limit_share{limit="slow",of="scripted"}'
+
+    async def asked(takes_ms: int) -> Counter[int]:
+        answers = await asyncio.gather(*(limits.get("/slow", x_takes_ms=str(takes_ms)) for _ in range(30)))
+        await asyncio.sleep(0.2)
+        return Counter(status for status, _ in answers)
+
+    await until_shared_again(limits)
+    assert set(await asked(0)) == {200}
+    seen: Counter[int] = Counter()
+    async with asyncio.timeout(30):
+        while seen[429] < 20:
+            seen += await asked(150)
+    assert seen[200] > 0
+    # Both workers go by it, whichever of them hears of the durations.
+    async with asyncio.timeout(10):
+        while not 0 < await limits.metric(share) < 2:
+            await asyncio.sleep(0.1)
+    async with asyncio.timeout(60):
+        while await limits.metric(share) < 2:
+            await asked(0)
+    assert set(await asked(0)) == {200}
+
+
 # -- slots -------------------------------------------------------------------------------------------------------------
 
 
@@ -119,12 +147,21 @@ async def until_no_slot_is_held(limits: LimitsStack, seconds: float) -> None:
 
 
 async def test_no_more_than_max_are_at_work_and_others_hear_it(limits: LimitsStack) -> None:
-    await until_shared_again(limits)
     limits.service.most_at_once = 0
-    answers = await asyncio.gather(*(limits.get("/together", x_takes_ms="100") for _ in range(4 * AT_ONCE)))
-    seen = Counter(status for status, _ in answers)
-    # On a busy machine a call may miss its deadline; this limit then refuses rather than counts for itself.
-    assert {200, 429} <= seen.keys() <= {200, 429, 503}
+    turns = asyncio.Semaphore(AT_ONCE + 20)
+
+    async def turn() -> tuple[int, dict[str, str]]:
+        async with turns:
+            return await limits.get("/together", x_takes_ms="100")
+
+    for _ in range(5):
+        await until_shared_again(limits)
+        answers = await asyncio.gather(*(turn() for _ in range(4 * AT_ONCE)))
+        seen = Counter(status for status, _ in answers)
+        # On a busy machine calls may miss their deadline; this limit then refuses rather than counts for itself.
+        assert seen.keys() <= {200, 429, 503}
+        if seen[200] and seen[429]:
+            break
     assert limits.service.most_at_once <= AT_ONCE
     refused = next(headers for status, headers in answers if status == 429)
     assert refused["retry-after"] == "1"
