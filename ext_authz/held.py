@@ -29,6 +29,8 @@ from paymesh.server.access_log import Finished
 
 _LOG = logging.getLogger(__name__)
 _UNROUTED = "NR"
+_WAITED_IN_VAIN = frozenset({"UT", "SI", "DT"})
+"""Envoy's flags of a service that did not answer in time."""
 _AGAIN_S = (0.1, 0.2, 0.5, 1.0, *(2.0,) * 30)
 """Pauses between the tries of an end that the store did not take: a minute in all."""
 _MAX_WAITING = 20_000
@@ -62,7 +64,9 @@ class Held:
     async def finished(self, exchange: Finished) -> None:
         held = exchange.decision.get(names.META_HELD)
         if held is not None:
-            carried_out = read_finish(exchange) not in (Finish.UNSENT, Finish.REFUSED)
+            # What an earlier attempt of the same order spent, its repeat does not spend again.
+            repeated = names.META_REPLAYED in exchange.decision
+            carried_out = not repeated and read_finish(exchange) not in (Finish.UNSENT, Finish.REFUSED)
             await self._end(exchange.request_id, held.split("\n"), "entry", carried_out=carried_out)
         elif not exchange.decision and exchange.request_id and self._may_be_held(exchange):
             await self._end(exchange.request_id, None, "undecided", carried_out=False)
@@ -139,6 +143,8 @@ class ServiceTimes(Collector):
             name, _, value = line.partition(" ")
             limit = next((one for one in route.rate_limits if one.name == name), None) if route is not None else None
             if limit is not None and limit.latency is not None:
-                # What never answered took as long as it was waited for.
-                took_s = exchange.duration_s if exchange.service_s is None else exchange.service_s
-                self._latencies.observe((name, value), limit.latency, round(took_s * _MS_PER_S))
+                took_s = exchange.service_s
+                if took_s is None and exchange.flags & _WAITED_IN_VAIN:
+                    took_s = exchange.duration_s
+                if took_s is not None:  # else the client went, or nothing was reached: that says nothing
+                    self._latencies.observe((name, value), limit.latency, round(took_s * _MS_PER_S))

@@ -142,6 +142,7 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_CHANNEL: None if context.channel is None else context.channel.name,
         names.META_REASON: None if decision.denial is None else str(decision.denial.reason),
         names.META_ORDER_KEYS: "\n".join(context.order_keys) or None,
+        names.META_REPLAYED: "true" if context.replayed and decision.denial is None else None,
         names.META_HELD: "\n".join(context.held) or None if decision.denial is None else None,
         names.META_TIMED: "\n".join(context.timed) or None if decision.denial is None else None,
         names.META_SETTLES_ORDER: _settles_order(context) if decision.denial is None else None,
