@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from paymesh.payments.channels.select import Selection
 from paymesh.payments.credentials.claim import Authenticated
 from paymesh.payments.denial import Denial
 from paymesh.payments.fields.facts import OrderFacts
 from paymesh.payments.fields.sanitize_head import NO_CHANGES, Head
+from paymesh.payments.orders import OrderTerms
 from paymesh.payments.policy.compiled import Channel, Policy, Route
 from paymesh.payments.request import Request
 from paymesh.payments.users.user import User
@@ -39,13 +41,21 @@ class CheckContext:
     """The latency limits that its duration belongs to: the limit's name, a space, the service or channel."""
     facts: OrderFacts = field(default=OrderFacts(), repr=False)
     document: object = field(default=None, repr=False)
-    """The parsed body, where a limit counts by a field of it."""
+    """The parsed body, where somebody looks into it after its fields were read."""
     channel: Channel | None = None
-    """The channel that takes the payment; pay routes only."""
+    """The channel that takes the request; of routes that go by channel."""
+    selection: Selection | None = None
+    """How it was chosen; pay routes only."""
+    ordered: OrderTerms | None = field(default=None, repr=False)
+    """Of a query, refund or close that follows its order: what was ordered."""
+    begun_at_s: int | None = None
+    """Unix seconds of the first attempt of the order, or of the refund."""
     user: User | None = None
     """The person, where the route asks a user provider."""
     order_keys: tuple[str, ...] = field(default=(), repr=False)
     """Under which names this attempt stands in the order store; whoever sees its end closes them."""
+    recorded: bool = False
+    """An attempt stands in the event log, and waits for its end."""
     order_matched: bool = False
     """A notification's order was found here, and agrees."""
     head: Head = NO_CHANGES

@@ -7,19 +7,17 @@ may come before the beginning: on an abort during the check the log's entry, whi
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ext_authz.order_ends import read_finish
+from ext_authz.tries import Tries
 from paymesh.payments import internal_names as names
-from paymesh.payments.denial import Unavailable
 from paymesh.payments.limits.demands import Instant, LimitStore
 from paymesh.payments.limits.latency import WHOLE
 from paymesh.payments.limits.latency_guard import LatencyGuard
@@ -31,10 +29,6 @@ _LOG = logging.getLogger(__name__)
 _UNROUTED = "NR"
 _WAITED_IN_VAIN = frozenset({"UT", "SI", "DT"})
 """Envoy's flags of a service that did not answer in time."""
-_AGAIN_S = (0.1, 0.2, 0.5, 1.0, *(2.0,) * 30)
-"""Pauses between the tries of an end that the store did not take: a minute in all."""
-_MAX_WAITING = 20_000
-"""Ends that wait for the store. What comes beyond is left to its lease."""
 _MS_PER_S = 1000
 
 
@@ -44,7 +38,7 @@ class Held:
     def __init__(self, limits: LimitStore, policy: Callable[[], Policy], registry: CollectorRegistry) -> None:
         self._limits = limits
         self._policy = policy
-        self._returning: set[asyncio.Task[None]] = set()
+        self._tries = Tries(self._give_up)
         self._returned = Counter(
             "paymesh_ext_authz_limits_returned",
             "Requests whose slots were freed, by who told: the log's entry, one without a decision, the check itself.",
@@ -59,7 +53,7 @@ class Held:
         waiting = Gauge(
             "paymesh_ext_authz_limits_ends_waiting", "Ends that shared state has yet to be told.", registry=registry
         )
-        waiting.set_function(lambda: len(self._returning))
+        waiting.set_function(lambda: len(self._tries))
 
     async def finished(self, exchange: Finished) -> None:
         held = exchange.decision.get(names.META_HELD)
@@ -75,49 +69,27 @@ class Held:
         """The request does not leave: whatever it took, or is about to take, comes back. Returns at once."""
         if not self._policy().holds_slots:
             return
-        self._beside(self._end(request_id, None, "check", carried_out=False))
+        self._tries.tell_beside(lambda: self._told(request_id, None, "check", carried_out=False))
 
     async def close(self) -> None:
         """Give back what can be given back at once; the rest is left to its lease."""
-        if self._returning:
-            await asyncio.wait(self._returning, timeout=_AGAIN_S[0])
-        for task in self._returning:
-            task.cancel()
+        await self._tries.close()
 
     def _may_be_held(self, exchange: Finished) -> bool:
         """An entry without a decision is of a request that no check saw, unless Envoy says that something broke."""
         return bool(exchange.flags) and _UNROUTED not in exchange.flags and self._policy().holds_slots
 
-    def _beside(self, work: Coroutine[None, None, None]) -> None:
-        # In a context of its own: a check's budget of waiting is spent.
-        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
-
     async def _end(self, request_id: str, held: Sequence[str] | None, told_by: str, *, carried_out: bool) -> None:
-        if await self._told(request_id, held, told_by, carried_out):
-            return
-        if len(self._returning) < _MAX_WAITING:
-            self._beside(self._tell_later(request_id, held, told_by, carried_out))
-        else:
-            self._failed.inc()
+        await self._tries.tell(lambda: self._told(request_id, held, told_by, carried_out=carried_out))
 
-    async def _tell_later(self, request_id: str, held: Sequence[str] | None, told_by: str, carried_out: bool) -> None:
-        for pause_s in _AGAIN_S:
-            await asyncio.sleep(pause_s)
-            if await self._told(request_id, held, told_by, carried_out):
-                return
-        self._failed.inc()
-        _LOG.warning("slots not freed: left to their lease", extra={"fields": {"request_id": request_id}})
-
-    async def _told(self, request_id: str, held: Sequence[str] | None, told_by: str, carried_out: bool) -> bool:
+    async def _told(self, request_id: str, held: Sequence[str] | None, told_by: str, *, carried_out: bool) -> None:
         now = Instant(time.monotonic_ns(), int(time.time()))
-        try:
-            await self._limits.end(request_id, held, carried_out=carried_out, now=now)
-        except Unavailable:
-            return False
+        await self._limits.end(request_id, held, carried_out=carried_out, now=now)
         self._returned.labels(told_by=told_by).inc()
-        return True
+
+    def _give_up(self) -> None:
+        self._failed.inc()
+        _LOG.warning("slots not freed: left to their lease")
 
 
 class ServiceTimes(Collector):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ext_authz.attempts import Attempts
 from ext_authz.check_context import CheckContext, Decision, Step, StepRecord
 from ext_authz.steps.channel import ChannelStep
 from ext_authz.steps.credential import CredentialStep
@@ -17,6 +18,7 @@ from ext_authz.steps.permission import PermissionStep
 from ext_authz.steps.replay import ReplayStep
 from ext_authz.steps.route import RouteStep
 from ext_authz.steps.user import UserStep
+from paymesh.payments.channels.health import ChannelHealth, NothingKnown
 from paymesh.payments.credentials.claim import KeyDirectory
 from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.denial import Denial, Reason, Unavailable
@@ -43,6 +45,8 @@ class Stores:
     limits: LimitStore
     sizes: LimitSizes
     users: UserIdentifier
+    attempts: Attempts
+    channels: ChannelHealth = field(default=NothingKnown())
 
 
 def in_process_stores() -> Stores:
@@ -56,6 +60,7 @@ def in_process_stores() -> Stores:
         InProcessLimits(),
         in_process_sizes(),
         UserIdentifier(offline, key_sources),
+        Attempts(None),
     )
 
 
@@ -69,10 +74,10 @@ def build_pipeline(stores: Stores) -> tuple[Step, ...]:
         LimitsStep(stores.limits, stores.sizes),  # after replay: a replayed request must not use up tokens
         UserStep(stores.users),  # may ask another service: only for callers inside their limits
         FieldsStep(),  # after the limits: parsing is the dearest work left
-        ChannelStep(),  # needs the fields
+        ChannelStep(stores.channels, stores.orders, stores.attempts),  # needs the fields
         LimitsStep(stores.limits, stores.sizes, late=True),  # those that go by what was found since
         HeadStep(),  # only what passes is worth changing; may still refuse a query that cannot be read
-        OrderStep(stores.orders),  # last: it records an attempt, and nothing may refuse it after that
+        OrderStep(stores.orders, stores.attempts),  # last: it records an attempt, and nothing may refuse it after that
     )
 
 

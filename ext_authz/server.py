@@ -8,7 +8,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,7 +20,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from ext_authz.admin import limits_pb2_grpc
 from ext_authz.admin.service import LimitsAdmin
+from ext_authz.attempts import Attempts
+from ext_authz.channel_outcomes import ChannelOutcomes
 from ext_authz.check_context import CheckContext, Decision, Step
+from ext_authz.envoy_health import EnvoyHealth
 from ext_authz.held import Held, ServiceTimes
 from ext_authz.key_sets import KeySets
 from ext_authz.order_ends import OrderEnds
@@ -27,8 +31,11 @@ from ext_authz.pipeline import Stores, build_pipeline, decide
 from ext_authz.rate_limit_service import RateLimitService
 from ext_authz.state import State, add_state_arguments, open_state
 from ext_authz.wire import read_request, write_response
+from paymesh.payments.channels.guard import ChannelGuard
+from paymesh.payments.channels.health import InProcessChannelHealth
 from paymesh.payments.credentials.directory import PolicyKeys
 from paymesh.payments.denial import Reason
+from paymesh.payments.events.log import EventLog
 from paymesh.payments.jose.fetch import HttpFetch
 from paymesh.payments.jose.key_source import KeySources
 from paymesh.payments.limits.latency_guard import LatencyGuard
@@ -36,17 +43,24 @@ from paymesh.payments.limits.override_store import follow
 from paymesh.payments.limits.overrides import OverridesInForce
 from paymesh.payments.limits.sizing import LimitSizes
 from paymesh.payments.merchant_table.directory import TableDirectory
+from paymesh.payments.policy.compiled import EventsOnError
 from paymesh.payments.policy.source import OnReload, PolicySource
 from paymesh.payments.shared_state.client import bound_waiting
+from paymesh.payments.shared_state.redis_channel_health import RedisChannelHealth
 from paymesh.payments.users.identify import UserIdentifier
 from paymesh.server.access_log import AccessLogReceiver, Listener
-from paymesh.server.binding import bind, new_server
+from paymesh.server.admin_port import AdminPort, add_admin_arguments
+from paymesh.server.event_log import add_event_arguments, events_of
 from paymesh.server.http_fetch import AiohttpFetch
 from paymesh.server.policy_service import run_policy_service
 from paymesh.server.service import ServiceRuntime
 from paymesh.server.trace import parse_traceparent, set_trace
 
 _LOG = logging.getLogger(__name__)
+
+
+EVENT_DEADLINE_S = 0.4
+"""Below what Envoy waits for a check (`TIMEOUT` in control_plane/resources/ext_authz_filter.py)."""
 
 
 class Metrics:
@@ -166,44 +180,71 @@ async def _serving(
         await key_sets.fetch_those_of(source.current)
         async with (
             open_state(args, runtime.metrics, runtime.health.servicer) as state,
-            _stores(state, fetch, key_sets.sources) as stores,
+            events_of(args, runtime.metrics, EVENT_DEADLINE_S, lambda route: _may_wait(source, route)) as events,
+            _attempts(events, runtime.metrics) as attempts,
+            _envoy_health(args.envoy_health_events, runtime.metrics, source) as is_down,
+            _channels(state, source, is_down) as channels,
+            _stores(state, fetch, key_sets.sources, attempts, channels) as stores,
         ):
             held = Held(stores.limits, lambda: source.current, runtime.metrics)
             servicer = Authorization(source, build_pipeline(stores), held, Metrics(runtime.metrics))
             external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
             times = ServiceTimes(stores.sizes.latencies, lambda: source.current, runtime.metrics)
-            listeners: list[Listener] = [OrderEnds(stores.orders, runtime.metrics), held, times]
+            outcomes = ChannelOutcomes(channels, lambda: source.current, runtime.metrics)
+            listeners: list[Listener] = [attempts, OrderEnds(stores.orders, runtime.metrics), held, times, outcomes]
             ends = AccessLogReceiver(listeners, runtime.metrics)
             als_pb2_grpc.add_AccessLogServiceServicer_to_server(ends, runtime.server)
             limiter = RateLimitService(stores.limits, stores.sizes, lambda: source.current, runtime.metrics)
             rls_pb2_grpc.add_RateLimitServiceServicer_to_server(limiter, runtime.server)
             try:
-                async with _admin(args.admin_listen, stores, state, source):
+                async with _admin(args, stores, state, source):
                     yield key_sets.on_reload
             finally:
                 await ends.close()
                 await held.close()
 
 
-@contextlib.asynccontextmanager
-async def _admin(listen: str | None, stores: Stores, state: State, source: PolicySource) -> AsyncIterator[None]:
-    """The admin API on an address of its own: whoever may check requests may not change limits."""
-    if listen is None:
-        yield
-        return
-    server = new_server()
+def _admin(
+    args: argparse.Namespace, stores: Stores, state: State, source: PolicySource
+) -> contextlib.AbstractAsyncContextManager[None]:
+    """The admin API on an address of its own: whoever may check requests may not change limits. Raises StartupError."""
     admin = LimitsAdmin(stores.limits, stores.sizes, state.overrides, lambda: source.current)
-    limits_pb2_grpc.add_LimitsServicer_to_server(admin, server)
-    bind(server, listen, None)
-    await server.start()
-    try:
-        yield
-    finally:
-        await server.stop(grace=0.5)
+    return AdminPort(args).serving(lambda server: limits_pb2_grpc.add_LimitsServicer_to_server(admin, server))
 
 
 @contextlib.asynccontextmanager
-async def _stores(state: State, fetch: HttpFetch, key_sources: KeySources) -> AsyncIterator[Stores]:
+async def _envoy_health(
+    file: Path | None, registry: CollectorRegistry, source: PolicySource
+) -> AsyncIterator[Callable[[str], bool]]:
+    if file is None:
+        yield lambda _: False
+        return
+    health = EnvoyHealth(file, lambda: source.current)
+    registry.register(health)
+    reading = asyncio.create_task(health.run())
+    try:
+        yield health.is_down
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _channels(state: State, source: PolicySource, is_down: Callable[[str], bool]) -> AsyncIterator[ChannelGuard]:
+    store = InProcessChannelHealth() if state.shared is None else RedisChannelHealth(state.shared)
+    guard = ChannelGuard(store, lambda: source.current.channel_watches, is_down=is_down)
+    running = asyncio.create_task(guard.run())
+    try:
+        yield guard
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _stores(
+    state: State, fetch: HttpFetch, key_sources: KeySources, attempts: Attempts, channels: ChannelGuard
+) -> AsyncIterator[Stores]:
     directory = TableDirectory(lambda policy: policy.merchant_table, os.environ, PolicyKeys(key_sources))
     users = UserIdentifier(fetch, key_sources)
     sizes = LimitSizes(OverridesInForce(), LatencyGuard(state.latencies))
@@ -212,7 +253,7 @@ async def _stores(state: State, fetch: HttpFetch, key_sources: KeySources) -> As
         asyncio.create_task(follow(state.overrides, sizes.overrides, lambda: int(time.time()))),
     ]
     try:
-        yield Stores(directory, state.nonces, state.orders, state.limits, sizes, users)
+        yield Stores(directory, state.nonces, state.orders, state.limits, sizes, users, attempts, channels)
     finally:
         for task in changing:
             task.cancel()
@@ -221,11 +262,34 @@ async def _stores(state: State, fetch: HttpFetch, key_sources: KeySources) -> As
         await directory.close()
 
 
+def _may_wait(source: PolicySource, route: str) -> bool:
+    found = source.current.routes_by_name.get(route)
+    return found is not None and found.events_on_error is EventsOnError.SPOOL
+
+
+@contextlib.asynccontextmanager
+async def _attempts(events: EventLog | None, registry: CollectorRegistry) -> AsyncIterator[Attempts]:
+    attempts = Attempts(events, registry)
+    reaping = asyncio.create_task(attempts.reap())
+    try:
+        yield attempts
+    finally:
+        reaping.cancel()
+        await asyncio.gather(reaping, return_exceptions=True)
+        await attempts.close()
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_state_arguments(parser)
+    add_event_arguments(parser)
     parser.add_argument(
-        "--admin-listen", metavar="HOST:PORT", help="admin API of limits: keep it on loopback (default: none)"
+        "--envoy-health-events",
+        type=Path,
+        metavar="FILE",
+        help="where Envoy writes its health-check events (control_plane --health-events), if on this machine: channels "
+        "without a healthy host are left out",
     )
+    add_admin_arguments(parser)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

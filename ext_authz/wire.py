@@ -140,9 +140,12 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_MERCHANT: None if context.caller is None else context.caller.merchant.id,
         names.META_SCHEME: None if context.caller is None else str(context.caller.scheme),
         names.META_CHANNEL: None if context.channel is None else context.channel.name,
+        names.META_CHANNEL_WHY: None if context.selection is None else context.selection.why,
+        **(_for_adapter(context) if decision.denial is None else {}),
         names.META_REASON: None if decision.denial is None else str(decision.denial.reason),
         names.META_ORDER_KEYS: "\n".join(context.order_keys) or None,
         names.META_REPLAYED: "true" if context.replayed and decision.denial is None else None,
+        names.META_RECORDED: "true" if context.recorded and decision.denial is None else None,
         names.META_HELD: "\n".join(context.held) or None if decision.denial is None else None,
         names.META_TIMED: "\n".join(context.timed) or None if decision.denial is None else None,
         names.META_SETTLES_ORDER: _settles_order(context) if decision.denial is None else None,
@@ -150,6 +153,18 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_CONTENT_TYPE: _content_type(context) if decision.denial is None else None,
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _for_adapter(context: CheckContext) -> dict[str, str | None]:
+    """What ext_proc has to know, beside the request, to write it as the channel's own."""
+    if context.channel is None or not context.channel.adapted:
+        return {}
+    terms = context.ordered
+    known = terms is not None and terms.amount is not None and terms.currency is not None
+    return {
+        names.META_BEGUN_AT: str(context.now_s if context.begun_at_s is None else context.begun_at_s),
+        names.META_ORDERED: f"{terms.amount} {terms.currency}" if terms is not None and known else None,
+    }
 
 
 def _settles_order(context: CheckContext) -> str | None:

@@ -6,7 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from paymesh.payments.outcome import Outcome
+from paymesh.payments.money import Money
+from paymesh.payments.outcome import Fault, Outcome
 from paymesh.payments.refusals import Refusal
 
 
@@ -32,6 +33,26 @@ class Checked:
     trace_parent: str = ""
     content_type: str = ""
     """Of the request."""
+    operation: str = ""
+    merchant: str = ""
+    begun_at_s: int | None = None
+    """Unix seconds of the order's first attempt, where its channel's messages are written here."""
+    ordered: Money | None = None
+    """What was ordered, if a query, refund or close follows its order."""
+    recorded: bool = False
+    """Its attempt stands in the event log, and waits for its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeaders:
+    """Shown where the whole request is written anew. Names are lower case, pseudo headers among them. `client_ip`: of
+    the connection. `ends`: no body follows. `streamed`: this stream changes the answer, too."""
+
+    checked: Checked | None
+    headers: Mapping[str, str]
+    ends: bool
+    client_ip: str = ""
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +66,14 @@ class RequestBody:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHeaders:
-    """`headers` have lower-case names; pseudo headers are among them. `ends`: no body follows. `streamed`: as above."""
+    """`headers` have lower-case names; pseudo headers are among them. `ends`: no body follows. `streamed`: as above.
+    `from_service`: Envoy did not answer in a service's place; told where answers are streamed."""
 
     checked: Checked | None
     headers: Mapping[str, str]
     ends: bool
     streamed: bool = False
+    from_service: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +100,30 @@ class Unasked:
     phase: Phase
 
 
-Message = RequestBody | ResponseHeaders | ResponseBody | ResponseTrailers | Unasked
+Message = RequestHeaders | RequestBody | ResponseHeaders | ResponseBody | ResponseTrailers | Unasked
 
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """Change nothing. `outcome`, when known, travels as dynamic metadata."""
+    """Change nothing. `outcome`, when known, travels as dynamic metadata, and `fault` beside it."""
 
     phase: Phase
     outcome: Outcome | None = None
+    fault: Fault = Fault.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaceRequestBody:
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceRequest:
+    """Another request in its place. `phase`: of the message it answers; header names are lower case."""
+
+    phase: Phase
+    set: tuple[tuple[str, str], ...]
+    removed: tuple[str, ...]
     body: bytes
 
 
@@ -106,6 +140,7 @@ class AnswerHeaders:
     """Each with this value alone."""
     removed: tuple[str, ...] = ()
     outcome: Outcome | None = None
+    fault: Fault = Fault.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +157,7 @@ class Answer:
 
     refusal: Refusal
     outcome: Outcome | None = None
+    fault: Fault = Fault.NONE
 
 
-Reply = Continue | ReplaceRequestBody | AskForResponseBody | AnswerHeaders | AnswerPiece | Answer
+Reply = Continue | ReplaceRequestBody | ReplaceRequest | AskForResponseBody | AnswerHeaders | AnswerPiece | Answer

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter
 
 from ext_proc.messages import Checked, Phase
+from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.fields.sanitize import Change
-from paymesh.payments.outcome import Outcome
+from paymesh.payments.outcome import Fault, Reading
 from paymesh.server.logs import describe_error
 
 _LOG = logging.getLogger("ext_proc")
@@ -24,6 +25,12 @@ class Record:
             "paymesh_ext_proc_outcomes",
             "Responses observed, by what they say about money.",
             ["route", "channel", "outcome"],
+            registry=registry,
+        )
+        self._faults = Counter(
+            "paymesh_ext_proc_faults",
+            "Responses observed after which no money moved, by whose fault it is.",
+            ["route", "channel", "fault"],
             registry=registry,
         )
         self._sanitized = Counter(
@@ -42,9 +49,14 @@ class Record:
             "paymesh_ext_proc_errors", "Messages that could not be processed.", ["phase"], registry=registry
         )
 
-    def outcome(self, checked: Checked, outcome: Outcome, why: str) -> None:
-        self._outcomes.labels(checked.route or _NONE, checked.channel or _NONE, outcome.value).inc()
-        _log("outcome", checked, ("observe", outcome.value, why), outcome=outcome.value, why=why)
+    def outcome(self, checked: Checked, found: Reading) -> None:
+        outcome, why, fault = found
+        route, channel = checked.route or _NONE, checked.channel or _NONE
+        self._outcomes.labels(route, channel, outcome.value).inc()
+        if fault is not Fault.NONE:
+            self._faults.labels(route, channel, fault.value).inc()
+        steps = ("observe", outcome.value, why)
+        _log("outcome", checked, steps, outcome=outcome.value, fault=fault.value, why=why)
 
     def sanitized(self, checked: Checked, changed: Sequence[Change]) -> None:
         names = self._count("request", checked, changed)
@@ -74,6 +86,13 @@ class Record:
         """The request was answered with 503 instead of going on unsanitised."""
         self._errors.labels(Phase.REQUEST_BODY.value).inc()
         _log("sanitized", checked or Checked(), ("sanitize", "unavailable", why), level=logging.ERROR)
+
+    def not_converted(self, checked: Checked | None, denial: Denial) -> None:
+        """A request could not be written as its channel's own: it was answered here, and nothing was sent."""
+        self._errors.labels(Phase.REQUEST_HEADERS.value).inc()
+        level = logging.ERROR if denial.reason is Reason.UNAVAILABLE else logging.INFO
+        why = f"{denial.reason}: {denial.detail}"
+        _log("converted", checked or Checked(), ("convert", "deny", why), level=level)
 
     def not_observed(self, phase: Phase, error: Exception) -> None:
         self._errors.labels(phase.value).inc()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ext_proc.answering import AnswerChanger, Freshness
+from ext_proc.answering import AnswerChanger
+from ext_proc.converting import Converter, Freshness
 from ext_proc.messages import (
     Continue,
     Message,
     Phase,
     Reply,
     RequestBody,
+    RequestHeaders,
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
@@ -27,12 +29,18 @@ class ProcessingStream:
         self._record = record
         self._freshness = freshness
         self._observer = ResponseObserver(policy, record)
-        self._changer = AnswerChanger(policy, record, freshness)
+        self._converter = Converter(policy, record, freshness)
+        self._changer = AnswerChanger(policy, record, freshness, self._converter)
         self._streamed = False
 
     def process(self, message: Message) -> tuple[Reply, ...]:
         """The replies to one message. Exactly one, but for a streamed answer: none while it is gathered, then all."""
         match message:
+            case RequestHeaders():
+                self._streamed = self._streamed or message.streamed
+                return (self._converter.headers(message),)
+            case RequestBody() if self._converter.begun:
+                return (self._converter.body(message),)
             case RequestBody():
                 self._streamed = self._streamed or message.streamed
                 return (sanitize_request(self._policy, message, self._record, self._freshness.now_s()),)

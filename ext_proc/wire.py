@@ -18,20 +18,25 @@ from ext_proc.messages import (
     Continue,
     Message,
     Phase,
+    ReplaceRequest,
     ReplaceRequestBody,
     Reply,
     RequestBody,
+    RequestHeaders,
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
     Unasked,
 )
 from paymesh.payments import internal_names as names
-from paymesh.payments.outcome import Outcome
+from paymesh.payments.money import Money
 
 PIECE_BYTES = 65_536
 """Envoy's own chunks are no longer, and it wants none that are."""
 
+_ATTRIBUTES = "envoy.filters.http.ext_proc"
+_VIA_UPSTREAM = "via_upstream"
+"""Envoy's `response.code_details` of an answer that a service gave."""
 _MODE = processing_mode_pb2.ProcessingMode
 
 
@@ -40,11 +45,16 @@ def read_message(message: pb.ProcessingRequest) -> Message:
     checked = _checked(message)
     part = message.WhichOneof("request")
     match part:
+        case "request_headers":
+            headers = message.request_headers
+            client_ip = _attribute(message, "source.address").rpartition(":")[0].strip("[]")
+            return RequestHeaders(checked, _headers(headers), headers.end_of_stream, client_ip, _streamed(message))
         case "request_body":
             return RequestBody(checked, message.request_body.body, _streamed(message))
         case "response_headers":
             headers = message.response_headers
-            return ResponseHeaders(checked, _headers(headers), headers.end_of_stream, _streamed(message))
+            from_service = _attribute(message, "response.code_details") == _VIA_UPSTREAM
+            return ResponseHeaders(checked, _headers(headers), headers.end_of_stream, _streamed(message), from_service)
         case "response_body":
             return ResponseBody(checked, message.response_body.body, message.response_body.end_of_stream)
         case "response_trailers":
@@ -57,6 +67,13 @@ def read_message(message: pb.ProcessingRequest) -> Message:
 
 def _streamed(message: pb.ProcessingRequest) -> bool:
     return bool(message.protocol_config.response_body_mode == _MODE.FULL_DUPLEX_STREAMED)
+
+
+def _attribute(message: pb.ProcessingRequest, name: str) -> str:
+    # Reading a missing key of a protobuf map would add it.
+    if _ATTRIBUTES not in message.attributes or name not in message.attributes[_ATTRIBUTES].fields:
+        return ""
+    return str(message.attributes[_ATTRIBUTES].fields[name].string_value)
 
 
 def _checked(message: pb.ProcessingRequest) -> Checked | None:
@@ -75,7 +92,17 @@ def _checked(message: pb.ProcessingRequest) -> Checked | None:
         channel=text(names.META_CHANNEL),
         trace_parent=text(names.META_TRACE_PARENT),
         content_type=text(names.META_CONTENT_TYPE),
+        operation=text(names.META_OPERATION),
+        merchant=text(names.META_MERCHANT),
+        begun_at_s=int(text(names.META_BEGUN_AT)) if names.META_BEGUN_AT in fields else None,
+        ordered=_money(text(names.META_ORDERED)) if names.META_ORDERED in fields else None,
+        recorded=names.META_RECORDED in fields,
     )
+
+
+def _money(text: str) -> Money:
+    amount, _, currency = text.partition(" ")
+    return Money(int(amount), currency)
 
 
 def _headers(message: pb.HttpHeaders) -> Mapping[str, str]:
@@ -89,13 +116,15 @@ def write_reply(reply: Reply) -> Iterator[pb.ProcessingResponse]:
         case Continue():
             response = pb.ProcessingResponse()
             getattr(response, reply.phase.value).SetInParent()
-            yield _telling(response, reply.outcome)
+            yield _telling(response, reply)
         case ReplaceRequestBody():
             # No content-length here: the headers have gone already, and Envoy sends this body chunked.
             response = pb.ProcessingResponse()
             # In place: a message made of messages copies the body once for each of them.
             response.request_body.response.body_mutation.body = reply.body
             yield response
+        case ReplaceRequest():
+            yield _replacing(reply)
         case AskForResponseBody():
             yield pb.ProcessingResponse(
                 response_headers=pb.HeadersResponse(response=pb.CommonResponse()),
@@ -103,22 +132,42 @@ def write_reply(reply: Reply) -> Iterator[pb.ProcessingResponse]:
             )
         case AnswerHeaders():
             changed = pb.CommonResponse(header_mutation=_mutation(reply.set, reply.removed))
-            yield _telling(pb.ProcessingResponse(response_headers=pb.HeadersResponse(response=changed)), reply.outcome)
+            yield _telling(pb.ProcessingResponse(response_headers=pb.HeadersResponse(response=changed)), reply)
         case AnswerPiece():
             yield from _pieces(reply.body, reply.ends)
         case Answer():
             yield _immediate(reply)
 
 
+def _replacing(reply: ReplaceRequest) -> pb.ProcessingResponse:
+    # Envoy sent nothing on yet, so that its length can be told.
+    headers = (*reply.set, ("content-length", str(len(reply.body))))
+    common = pb.CommonResponse(header_mutation=_mutation(headers, reply.removed))
+    common.body_mutation.body = reply.body
+    if reply.phase is Phase.REQUEST_BODY:
+        return pb.ProcessingResponse(request_body=pb.BodyResponse(response=common))
+    # Of a request without a body, which is to have one: this status alone lets it.
+    common.status = pb.CommonResponse.CONTINUE_AND_REPLACE
+    return pb.ProcessingResponse(request_headers=pb.HeadersResponse(response=common))
+
+
 def _telling(
-    response: pb.ProcessingResponse, outcome: Outcome | None, *, worded: bool = False
+    response: pb.ProcessingResponse, reply: Continue | AnswerHeaders | Answer, *, worded: bool = False
 ) -> pb.ProcessingResponse:
-    told = {} if outcome is None else {names.META_OUTCOME: outcome.value}
+    told = {}
+    if reply.outcome is not None:
+        told = {names.META_OUTCOME: reply.outcome.value, names.META_FAULT: reply.fault.value}
     told |= {names.META_WORDED: names.WORDED} if worded else {}
     if told:
         # Top-level keys are metadata namespaces; Envoy takes those that receiving_namespaces allows.
         response.dynamic_metadata.update({names.OUTCOME_NAMESPACE: told})
     return response
+
+
+def tell_ended(response: pb.ProcessingResponse) -> None:
+    """Add to what is told of the outcome that it is recorded."""
+    told = response.dynamic_metadata.fields[names.OUTCOME_NAMESPACE].struct_value
+    told.fields[names.META_ENDED].string_value = names.ENDED
 
 
 def _pieces(body: bytes, ends: bool) -> Iterator[pb.ProcessingResponse]:
@@ -149,4 +198,4 @@ def _immediate(reply: Answer) -> pb.ProcessingResponse:
         body=reply.refusal.body,
         details="paymesh_ext_proc_answered",
     )
-    return _telling(pb.ProcessingResponse(immediate_response=answer), reply.outcome, worded=True)
+    return _telling(pb.ProcessingResponse(immediate_response=answer), reply, worded=True)

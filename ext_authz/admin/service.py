@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -13,6 +13,7 @@ import grpc
 from ext_authz.admin import limits_pb2, limits_pb2_grpc
 from paymesh.payments.denial import Unavailable
 from paymesh.payments.limits.demands import Instant, LimitStore, Used
+from paymesh.payments.limits.latency import WHOLE
 from paymesh.payments.limits.override_store import OverrideStore, refresh
 from paymesh.payments.limits.overrides import LimitOverride
 from paymesh.payments.limits.size_text import parse_size, show_size
@@ -20,6 +21,7 @@ from paymesh.payments.limits.sizing import LimitSizes
 from paymesh.payments.policy.callers import Merchant
 from paymesh.payments.policy.compiled import Policy, Route
 from paymesh.payments.policy.rate_limits import Dimension, RateLimit
+from paymesh.server.admin_access import actor_of
 
 MAX_TEXT = 1000
 """Characters of a reason, an actor or a value."""
@@ -76,6 +78,9 @@ class LimitsAdmin(limits_pb2_grpc.LimitsServicer):  # type: ignore[misc]
         context: grpc.aio.ServicerContext[limits_pb2.SetRequest, limits_pb2.SetResponse],
     ) -> limits_pb2.SetResponse:
         limit = await self._limit(request.limit, request.values, request.reason, request.actor, context)
+        unknown = _unknown(self._policy(), limit, request.values)
+        if unknown is not None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, unknown)
         if not 0 < request.seconds <= MAX_SECONDS:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "an override lasts from 1 second to 30 days")
         try:
@@ -86,7 +91,7 @@ class LimitsAdmin(limits_pb2_grpc.LimitsServicer):  # type: ignore[misc]
         now_s, values = int(time.time()), tuple(request.values)
         before = self._sizes.size(limit, values, self._merchant(limit, values), now_s)
         override = LimitOverride(
-            (limit.name, *values), size, now_s + request.seconds, request.reason, _actor(request.actor), now_s
+            (limit.name, *values), size, now_s + request.seconds, request.reason, actor_of(request.actor), now_s
         )
         await self._changed(self._overrides.put(override), context)
         fields = {"before": show_size(before), "after": show_size(size), "until": override.until_s}
@@ -102,7 +107,7 @@ class LimitsAdmin(limits_pb2_grpc.LimitsServicer):  # type: ignore[misc]
         values = tuple(request.values)
         if not await self._changed(self._overrides.remove((limit.name, *values)), context):
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no override of this key")
-        _audit("limit override unset", limit, values, _actor(request.actor), request.reason, {})
+        _audit("limit override unset", limit, values, actor_of(request.actor), request.reason, {})
         return limits_pb2.UnsetResponse()
 
     async def _limit(
@@ -151,6 +156,13 @@ class LimitsAdmin(limits_pb2_grpc.LimitsServicer):  # type: ignore[misc]
         )
 
     def _size_from(self, limit: RateLimit, values: tuple[str, ...], merchant: Merchant, now_s: int) -> str:
+        share = self._sizes.share(limit, values)
+        if share < WHOLE:
+            # Shrunk, whoever set the size; the share is of that.
+            return f"{self._set_by(limit, values, merchant, now_s)}, {share // 100}% while slow"
+        return self._set_by(limit, values, merchant, now_s)
+
+    def _set_by(self, limit: RateLimit, values: tuple[str, ...], merchant: Merchant, now_s: int) -> str:
         if self._sizes.overrides.find((limit.name, *values), now_s) is not None:
             return "override"
         if limit.name in merchant.rate_limits:
@@ -173,7 +185,7 @@ def _of_merchant(policy: Policy, merchant: Merchant) -> list[tuple[RateLimit, tu
 
 
 def _choices(dimension: Dimension, route: Route, policy: Policy, merchant: Merchant) -> Sequence[str]:
-    services = [channel.service for channel in route.channels] if route.is_pay else [route.service or UNKNOWN]
+    services = [channel.service for channel in route.channels] if route.by_channel else [route.service or UNKNOWN]
     match dimension:
         case Dimension.MERCHANT:
             return [merchant.id]
@@ -189,6 +201,22 @@ def _choices(dimension: Dimension, route: Route, policy: Policy, merchant: Merch
             return [version.name for name in services for version in policy.services[name].versions]
         case _:
             return [UNKNOWN]
+
+
+def _unknown(policy: Policy, limit: RateLimit, values: Sequence[str]) -> str | None:
+    """A value that the policy does not have: an override for it would be for nobody."""
+    known: Mapping[Dimension, Collection[str]] = {
+        Dimension.ROUTE: policy.routes_by_name,
+        Dimension.OPERATION: {route.operation for route in policy.routes_by_name.values()},
+        Dimension.CHANNEL: policy.channels,
+        Dimension.SERVICE: policy.services,
+        # A table is asked by credential: what names it has is not known here.
+        **({} if policy.merchant_table is not None else {Dimension.MERCHANT: policy.merchants}),
+    }
+    for part, value in zip(limit.key, values, strict=False):
+        if part.dimension in known and value not in known[part.dimension]:
+            return f"no {part} {value!r} in the documents"
+    return None
 
 
 def _override(override: LimitOverride) -> limits_pb2.Override:
@@ -208,10 +236,6 @@ def _audit(
     shown = [value if part.dimension in _SAID else "***" for part, value in zip(limit.key, values, strict=False)]
     fields = {"limit": limit.name, "key": shown, "actor": who, "reason": reason, **more}
     _AUDIT.warning(event, extra={"fields": fields})
-
-
-def _actor(text: str) -> str:
-    return text.strip() or "unknown"
 
 
 def _now() -> Instant:

@@ -58,7 +58,7 @@ class FieldsStep:
                 return foreign
         if document is None and not route.fields.asked_for:
             return context.having(facts=facts, why="the body is not read")
-        if limits_read_body(route.rate_limits):
+        if limits_read_body(route.rate_limits) or any(channel.adapted for channel in route.channels):
             context = context.having(document=document)
         found = [name for name in ("order_no", "money", "product") if getattr(facts, name) is not None]
         return context.having(facts=facts, why=f"found {', '.join(found) or 'nothing to decide on'}")
@@ -93,9 +93,10 @@ def _unreadable(request: Request, route: Route) -> Denial | None:
 
 def _message(route: Route, request: Request, document: object) -> Message:
     """The parts that this route's rules look into; the others stay empty. Raises BodyError, RepeatedHeader."""
-    if not route.validation.fields and route.fields.order_no_place is Place.BODY:
+    asked = {rule.place for rule in route.validation.fields}
+    asked |= {route.fields.order_no_place, route.fields.original_order_no_place}
+    if asked == {Place.BODY} and not route.validation.fields:
         return Message(document)
-    asked = {rule.place for rule in route.validation.fields} | {route.fields.order_no_place}
     query = read_query(request.query, route.request_reading).value if Place.QUERY in asked else {}
     named = (rule.field[0] for rule in route.validation.fields if rule.place is Place.HEADER)
     headers = {name: value for name in named if (value := request.header(name)) is not None}
@@ -112,4 +113,6 @@ def _facts(route: Route, message: Message) -> OrderFacts | Denial:
     fields = route.fields
     if message.body is None and not fields.asked_for and fields.order_no is None:
         return OrderFacts()
-    return read_facts(fields, message.body, message.part(fields.order_no_place))
+    return read_facts(
+        fields, message.body, message.part(fields.order_no_place), message.part(fields.original_order_no_place)
+    )

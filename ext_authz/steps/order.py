@@ -10,16 +10,28 @@ import asyncio
 import contextlib
 import contextvars
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ext_authz.attempts import Attempts
 from ext_authz.check_context import CheckContext
+from ext_authz.steps.channel import payment_of
+from paymesh.payments.channels.select import followed
 from paymesh.payments.credentials.claim import Authenticated
 from paymesh.payments.denial import Denial, Reason, Unavailable
 from paymesh.payments.idempotency_key import IdempotencyKeyProblem, parse_idempotency_key
 from paymesh.payments.notices import mismatch, order_key, read_notice
-from paymesh.payments.orders import Attempt, Begun, Finish, OrderStore, OrderTerms, Settled
-from paymesh.payments.policy.compiled import IdempotencyKey, Operation, Protocol, Route, UnknownOrders
+from paymesh.payments.orders import Attempt, BeginAnswer, Begun, Finish, OrderStore, OrderTerms, Settled
+from paymesh.payments.policy.compiled import (
+    MOVING_MONEY,
+    Channel,
+    IdempotencyKey,
+    Operation,
+    Protocol,
+    Route,
+    UnknownOrders,
+)
 from paymesh.payments.request import RepeatedHeader
 
 ORDER_RECORD_S = 7 * 86_400
@@ -30,12 +42,12 @@ RETRY_AFTER_S = 1
 _IDEMPOTENCY_KEY = "idempotency-key"
 _FORGETTING: set[asyncio.Task[None]] = set()
 """The event loop holds tasks weakly."""
-_BEGUN_BY = (Operation.PAY, Operation.REFUND)
 
 
 @dataclass(frozen=True, slots=True)
 class OrderStep:
     orders: OrderStore
+    attempts: Attempts
     name: str = "order"
 
     async def __call__(self, context: CheckContext) -> CheckContext | Denial:
@@ -74,10 +86,46 @@ class OrderStep:
             if channel is None or channel not in route.channels:
                 await self.orders.finish(caller.merchant.id, keys, context.request.request_id, Finish.UNSENT)
                 return Denial(Reason.ORDER_CONFLICT, f"begun through channel {earlier}, which this route has no more")
-            context = context.having(channel=channel)
+            context = _following(context, channel)
+        context = await self._begun_at(context, route, caller, answer)
         if answer.begun is Begun.REPEAT:
-            return context.having(replayed=True, why="repeated: marked as a replay, its channel follows the first")
-        return context.having(why=f"begun, kept under {', '.join(key.partition(':')[0] for key in keys)}")
+            context = context.having(replayed=True, why="repeated: marked as a replay, its channel follows the first")
+        else:
+            context = context.having(why=f"begun, kept under {', '.join(key.partition(':')[0] for key in keys)}")
+        try:
+            recorded = await self._recorded(context, route)
+        except (asyncio.CancelledError, Unavailable):
+            _forget_later(self.orders, attempts)
+            raise
+        if isinstance(recorded, Denial):
+            await self.orders.finish(caller.merchant.id, keys, context.request.request_id, Finish.UNSENT)
+        return recorded
+
+    async def _begun_at(
+        self, context: CheckContext, route: Route, caller: Authenticated, answer: BeginAnswer
+    ) -> CheckContext:
+        """With the time of the first attempt, which the provider is told again in each repeat. Raises Unavailable."""
+        if route.operation not in MOVING_MONEY:
+            return context
+        terms = answer.record.terms if answer.begun is Begun.REPEAT and answer.record is not None else None
+        begun_at_s = context.now_s if terms is None or terms.begun_at_s is None else terms.begun_at_s
+        if context.channel is not None and context.channel.adapted and context.facts.order_no is not None:
+            first = await self.attempts.first(caller.merchant.id, route.operation, context.facts.order_no)
+            begun_at_s = begun_at_s if first is None else first.began_s
+        return context.having(begun_at_s=begun_at_s)
+
+    async def _recorded(self, context: CheckContext, route: Route) -> CheckContext | Denial:
+        """With the attempt in the event log, which knows of orders that the order store has lost."""
+        earlier = await self.attempts.record(context)
+        if earlier is not None:
+            channel = context.policy.channels.get(earlier)
+            if channel is None or channel not in route.channels:
+                return Denial(Reason.ORDER_CONFLICT, f"begun through channel {earlier}, which this route has no more")
+            why = f"repeated: attempted before through channel {earlier}, which it follows"
+            context = _following(context, channel).having(replayed=True, why=why)
+            if await self.attempts.record(context) is not None:
+                raise Unavailable("event log: the order's channel changes")
+        return context.having(recorded=self.attempts.recorded(context))
 
     async def _notified(self, context: CheckContext, route: Route, caller: Authenticated) -> CheckContext | Denial:
         notice = read_notice(route.protocol, caller.document)
@@ -87,12 +135,29 @@ class OrderStep:
             record = await self.orders.find(caller.merchant.id, key, context.now_s)
             if record is not None and record.terms is not None:
                 refused = mismatch(record.terms, notice)
-                if refused is None and notice.settled is not None and context.policy.settles_orders:
+                if refused is not None:
+                    return refused
+                await self.attempts.notified(context, notice, _notice_id(caller.document))
+                if notice.settled is not None and context.policy.settles_orders:
                     await self.orders.settle(caller.merchant.id, key, notice.settled, context.now_s)
-                return refused or context.having(order_matched=True, why="order, amount, app and seller agree")
+                return context.having(order_matched=True, why="order, amount, app and seller agree")
         if route.unknown_orders is UnknownOrders.REFUSE:
             return Denial(Reason.ORDER_UNKNOWN, "the order never passed here")
+        await self.attempts.notified(context, notice, _notice_id(caller.document))
         return context.having(why="the order never passed here; the route lets it pass")
+
+
+def _following(context: CheckContext, channel: Channel) -> CheckContext:
+    selection = None if context.selection is None else followed(channel, payment_of(context))
+    return context.having(channel=channel, selection=selection)
+
+
+def _notice_id(document: object) -> str:
+    """The same for what is notified again: Alipay's own id, since its times change; else all that is said."""
+    assert isinstance(document, Mapping)  # a scheme gives nothing else
+    notify_id = document.get("notify_id")
+    said = json.dumps(document, sort_keys=True, default=str) if notify_id is None else str(notify_id)
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _forget_later(orders: OrderStore, attempts: Sequence[Attempt]) -> None:
@@ -113,13 +178,14 @@ def _attempts(context: CheckContext, route: Route, caller: Authenticated) -> Seq
     """What has to be begun: the order, the idempotency key, both or nothing."""
     found = []
     facts = context.facts
-    if route.operation in _BEGUN_BY and facts.order_no is not None:
+    if route.operation in MOVING_MONEY and facts.order_no is not None:
         money = facts.money
         terms = OrderTerms(
             amount=None if money is None else money.amount,
             currency=None if money is None else money.currency,
             app_id=facts.app_id or caller.proves.get("app_id"),
             seller_id=caller.proves.get("seller_id") or caller.proves.get("mchid") or caller.proves.get("mer_id"),
+            begun_at_s=context.now_s,
         )
         # The payload that counts is what was decided on: expiry times and scenes may differ in a repeat.
         payload = (terms.amount, terms.currency, terms.app_id, facts.product)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from paymesh.payments.denial import Unavailable
 from paymesh.payments.limits.latency import WHOLE, InProcessLatencies, LatencySettings, LatencyStore, next_share
-from paymesh.payments.limits.latency_guard import LatencyGuard
+from paymesh.payments.limits.latency_guard import FORGOTTEN_S, LatencyGuard
 from paymesh.payments.shared_state.client import SharedState
 from paymesh.payments.shared_state.redis_latencies import RedisLatencies
 from tests.contract.conftest import PATIENT_S
@@ -46,8 +47,15 @@ async def test_five_percent_over_is_a_p95_at_the_bound_and_not_over_it(latencies
     assert await shares(latencies, unique, (100, 0, 0), (105, 5, 100), (110, 6, 100)) == [10_000, 10_000, 8_000]
 
 
-async def test_what_nobody_reported_for_a_minute_is_whole(latencies: LatencyStore, unique: str) -> None:
-    assert await shares(latencies, unique, (100, 0, 0), (105, 50, 50), (165, 0, 0)) == [10_000, 8_000, 10_000]
+async def test_after_silence_it_has_grown_back_a_step_for_each_window(latencies: LatencyStore, unique: str) -> None:
+    slow = [(100 + 5 * n, 50, 50) for n in range(8)]
+    assert (await shares(latencies, unique, *slow))[-1] == 2_096
+    assert await shares(latencies, unique, (194, 0, 0), (255, 0, 0)) == [2_596, 8_596]
+
+
+async def test_a_clock_that_is_set_back_loses_nothing(latencies: LatencyStore, unique: str) -> None:
+    found = await shares(latencies, unique, (100, 0, 0), (105, 50, 50), (50, 0, 0), (54, 0, 50), (55, 0, 0))
+    assert found == [10_000, 8_000, 8_000, 8_000, 8_500]
 
 
 async def test_keys_are_apart(latencies: LatencyStore, unique: str) -> None:
@@ -56,7 +64,7 @@ async def test_keys_are_apart(latencies: LatencyStore, unique: str) -> None:
 
 
 REPORTS = st.lists(
-    st.tuples(st.sampled_from([0, 1, 4, 5, 6, 59, 60, 61]), st.integers(0, 30), st.integers(0, 60)), max_size=25
+    st.tuples(st.sampled_from([-7, 0, 1, 4, 5, 6, 59, 60, 61, 90]), st.integers(0, 30), st.integers(0, 60)), max_size=25
 )
 
 
@@ -136,3 +144,49 @@ async def test_without_the_store_the_last_share_stays() -> None:
         assert guard.share(key) == 8_500, "what was seen during the outage is old"
     finally:
         await state.close()
+
+
+async def test_a_key_that_cannot_be_told_holds_back_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class HalfAway(InProcessLatencies):
+        """As a cluster with one shard away."""
+
+        async def report(
+            self, key: tuple[str, str], settings: LatencySettings, over: int, total: int, now_ns: int
+        ) -> int:
+            if key[1] == "away":
+                raise Unavailable("shared state: no answer")
+            return await super().report(key, settings, over, total, now_ns)
+
+    guard, slow = LatencyGuard(HalfAway()), LatencySettings(300, window_s=0, min_samples=1)
+    for expected in (8_000, 6_400):
+        guard.observe(("limit", "away"), slow, 500)
+        guard.observe(("limit", "here"), slow, 500)
+        await guard.exchange()
+        assert (guard.share(("limit", "away")), guard.share(("limit", "here"))) == (WHOLE, expected)
+    assert caplog.text.count("latencies not shared") == 1, "an outage is logged once"
+
+
+async def test_a_key_that_is_not_used_is_forgotten_when_it_is_whole() -> None:
+    now_ns = 0
+    told: list[tuple[str, str]] = []
+
+    class Told(InProcessLatencies):
+        async def report(
+            self, key: tuple[str, str], settings: LatencySettings, over: int, total: int, now_ns: int
+        ) -> int:
+            told.append(key)
+            return await super().report(key, settings, over, total, now_ns)
+
+    guard = LatencyGuard(Told(), clock_ns=lambda: now_ns)
+    key = ("limit", "service")
+    guard.observe(key, LatencySettings(300, window_s=FORGOTTEN_S // 2, min_samples=1), 500)
+    now_ns = FORGOTTEN_S // 2 * SECOND
+    await guard.exchange()
+    now_ns = FORGOTTEN_S * SECOND
+    await guard.exchange()
+    now_ns += FORGOTTEN_S * SECOND
+    await guard.exchange()
+    assert guard.share(key) == WHOLE
+    told.clear()
+    await guard.exchange()
+    assert told == []

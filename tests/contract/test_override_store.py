@@ -63,6 +63,17 @@ async def test_what_has_expired_is_not_in_force_and_goes(opened: Callable[[], Ov
     assert in_force.find((unique, "x"), 999) is None
 
 
+async def test_one_that_was_put_in_its_place_is_not_forgotten(opened: Callable[[], OverrideStore], unique: str) -> None:
+    """Somebody sets a limit again just when another worker clears away what had expired."""
+    expired, again = override(unique, until_s=1_000), override(unique, until_s=3_000)
+    store = opened()
+    await store.put(again)
+    await store.forget(expired)
+    assert await of(store, unique) == [again]
+    await store.forget(again)
+    assert await of(store, unique) == []
+
+
 async def test_a_follower_sees_what_another_set(opened: Callable[[], OverrideStore], unique: str) -> None:
     in_force = OverridesInForce()
     following = asyncio.create_task(follow(opened(), in_force, lambda: 1_000, pause_s=0.01))
@@ -92,6 +103,9 @@ def test_the_one_for_exactly_these_values_goes_before_the_one_for_all() -> None:
 async def test_a_file_that_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(Unavailable):
+        OverrideFile(tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_text("5")
+    with pytest.raises(Unavailable, match="not a list"):
         OverrideFile(tmp_path / "bad.json")
     (tmp_path / "file").write_text("")
     store = OverrideFile(tmp_path / "file" / "overrides.json")

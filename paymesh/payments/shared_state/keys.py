@@ -45,6 +45,20 @@ def latency_key(key: tuple[str, str]) -> str:
     return f"{PREFIX}latency:{_digest(key[0])}:{_digest(key[1])}"
 
 
+def channel_health_key(channel: str, watch: str) -> str:
+    """`watch`: how its outcomes are counted, as a text."""
+    return f"{PREFIX}channel_health:{_digest(channel)}:{_digest(watch)}"
+
+
+def event_key(name: str) -> str:
+    """All of the event log in one hash slot: one script writes them."""
+    return f"{PREFIX}{{events}}:{name}"
+
+
+def order_events_key(merchant: str, operation: str, order_no: str) -> str:
+    return event_key(f"order:{_digest(merchant)}:{operation}:{_digest(order_no)}")
+
+
 def limit_slot(key: tuple[str, ...]) -> str:
     """Limits whose values are the same count in one slot, whatever they are called."""
     return _digest("\0".join(f"{len(value)}:{value}" for value in key[1:]))

@@ -10,7 +10,7 @@ _US_PER_S = 1_000_000
 
 # ARGV: the time in microseconds (0: ask the server), over, total, then window and idle time in us, min_samples, floor,
 # shrink_to, grow_by, whole. Fields: s share, o over, n total, b when the window began, r the last report.
-# The arithmetic is `next_share`'s; one test holds both to the same answers.
+# The arithmetic is `next_share`'s and `share_after_silence`'s; one test holds both to the same answers.
 _REPORT = Script(
     """
 local now = tonumber(ARGV[1])
@@ -19,24 +19,34 @@ if now == 0 then
   now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 local window, idle, whole = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[10])
+local floor, grow_by = tonumber(ARGV[7]), tonumber(ARGV[9])
+local function bounded(share) return math.min(whole, math.max(floor, share)) end
 local share, over, total, began = whole, 0, 0, now
 local held = redis.call('HMGET', KEYS[1], 's', 'o', 'n', 'b', 'r')
--- A clock that was set back begins anew as well: what is in the future was never seen.
-if held[1] and now - tonumber(held[5]) < idle and tonumber(held[5]) <= now then
-  share, over, total, began = tonumber(held[1]), tonumber(held[2]), tonumber(held[3]), tonumber(held[4])
+if held[1] then
+  share = tonumber(held[1])
+  local silent = now - tonumber(held[5])
+  if silent >= idle then
+    share = bounded(share + grow_by * math.floor(silent / math.max(1, window)))
+  else
+    over, total = tonumber(held[2]), tonumber(held[3])
+    -- A clock that was set back (a replica's may be behind its master's): the window begins anew, what is known stays.
+    if silent >= 0 then began = tonumber(held[4]) end
+  end
 end
 over, total = over + tonumber(ARGV[2]), total + tonumber(ARGV[3])
 if now - began >= window then
   local slow = over * 20 > total
   if not (slow and total < tonumber(ARGV[6])) then
-    local changed = slow and math.floor(share * tonumber(ARGV[8]) / whole) or share + tonumber(ARGV[9])
-    share = math.min(whole, math.max(tonumber(ARGV[7]), changed))
+    share = bounded(slow and math.floor(share * tonumber(ARGV[8]) / whole) or share + grow_by)
   end
   over, total, began = 0, 0, now
 end
 local function text(value) return string.format('%.0f', value) end
 redis.call('HSET', KEYS[1], 's', share, 'o', over, 'n', total, 'b', text(began), 'r', text(now))
-redis.call('PEXPIRE', KEYS[1], math.ceil(idle / 1000))
+-- Not before silence has made it whole: a key that is not there is whole.
+local growing = math.ceil((whole - share) / math.max(1, grow_by)) * window
+redis.call('PEXPIRE', KEYS[1], math.ceil((idle + growing) / 1000))
 return share
 """
 )

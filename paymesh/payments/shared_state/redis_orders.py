@@ -184,14 +184,13 @@ def _record(held: Sequence[bytes | None]) -> OrderRecord:
 
 
 def _terms(text: str) -> OrderTerms:
-    # The last four: earlier entries begin with the order's number.
-    return OrderTerms(*json.loads(text)[-4:])
+    return OrderTerms(*json.loads(text))
 
 
 def _terms_text(terms: OrderTerms | None) -> str | None:
     if terms is None:
         return None
-    return json.dumps([terms.amount, terms.currency, terms.app_id, terms.seller_id])
+    return json.dumps([terms.amount, terms.currency, terms.app_id, terms.seller_id, terms.begun_at_s])
 
 
 def _optional(text: str | None) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ext_authz import held as module
+from ext_authz import tries
 from ext_authz.held import Held, ServiceTimes
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Unavailable
@@ -105,7 +105,7 @@ class Away(InProcessLimits):
 
 
 async def test_what_the_store_does_not_take_is_told_again(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AGAIN_S", (0.01,) * 500)
+    monkeypatch.setattr(tries, "AGAIN_S", (0.01,) * 500)
     store, registry = Away(), CollectorRegistry()
     held = Held(store, lambda: policy, registry)
     await store.take([SLOT, QUOTA], "r", now())
@@ -121,7 +121,7 @@ async def test_what_the_store_does_not_take_is_told_again(policy: Policy, monkey
 
 
 async def test_at_last_it_is_left_to_the_lease(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AGAIN_S", (0.0, 0.0))
+    monkeypatch.setattr(tries, "AGAIN_S", (0.0, 0.0))
     registry = CollectorRegistry()
     held = Held(Away(), lambda: policy, registry)
     await held.finished(exchange(HELD))

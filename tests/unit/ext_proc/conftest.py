@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import CollectorRegistry
 
-from ext_proc.answering import Freshness
+from ext_proc.converting import Freshness
 from ext_proc.record import Record
 from ext_proc.stream import ProcessingStream
 from paymesh.payments.bodies.limits import BodyLimits, Format, Reading

@@ -28,7 +28,7 @@ from ext_proc.messages import (
     ResponseTrailers,
 )
 from ext_proc.stream import ProcessingStream
-from paymesh.payments.outcome import Outcome
+from paymesh.payments.outcome import Fault, Outcome
 from paymesh.payments.signers import Signer
 from tests.unit.ext_proc.conftest import MAX_ANSWER_BYTES, NONCE, NOW_S
 
@@ -111,23 +111,26 @@ def test_trailers_end_an_answer_as_well(stream: ProcessingStream) -> None:
 def test_trailers_without_any_body(stream: ProcessingStream) -> None:
     assert stream.process(headers()) == ()
     replies = stream.process(ResponseTrailers(ALLOWED))
-    assert replies == (AnswerHeaders(outcome=Outcome.UNKNOWN), Continue(Phase.RESPONSE_TRAILERS))
+    assert replies == (AnswerHeaders(outcome=Outcome.UNKNOWN, fault=Fault.CHANNEL), Continue(Phase.RESPONSE_TRAILERS))
 
 
 @pytest.mark.parametrize("status", [200, 204, 304])
 def test_an_answer_without_a_body_has_nothing_to_hide(stream: ProcessingStream, status: int) -> None:
     replies = stream.process(headers(status=status, more={"content-length": "500"}, ends=True))
-    assert replies == (AnswerHeaders(outcome=Outcome.UNKNOWN),)
+    assert replies == (AnswerHeaders(outcome=Outcome.UNKNOWN, fault=Fault.CHANNEL),)
 
 
 def test_an_empty_body_is_an_empty_body(stream: ProcessingStream) -> None:
-    assert answer(stream, headers(more={}), b"") == (AnswerHeaders(outcome=Outcome.UNKNOWN), AnswerPiece(b"", True))
+    assert answer(stream, headers(more={}), b"") == (
+        AnswerHeaders(outcome=Outcome.UNKNOWN, fault=Fault.CHANNEL),
+        AnswerPiece(b"", True),
+    )
 
 
 def test_errors_of_the_service_are_sanitised_too(stream: ProcessingStream) -> None:
     told, piece = answer(stream, headers(status=500), BODY)
     assert (told, piece) == (
-        AnswerHeaders((), ABOUT_THE_OLD_BODY, Outcome.UNKNOWN),
+        AnswerHeaders((), ABOUT_THE_OLD_BODY, Outcome.UNKNOWN, Fault.CHANNEL),
         AnswerPiece(MASKED, ends=True),
     )
 
@@ -170,7 +173,7 @@ def test_an_empty_answer_is_signed_in_its_headers(stream: ProcessingStream, sign
 
 def test_an_empty_answer_with_no_place_for_a_signature_passes(stream: ProcessingStream) -> None:
     (told,) = stream.process(headers("alipay-signed", 200, {}, ends=True))
-    assert told == AnswerHeaders(outcome=Outcome.UNKNOWN)
+    assert told == AnswerHeaders(outcome=Outcome.UNKNOWN, fault=Fault.CHANNEL)
 
 
 def test_a_signature_in_the_body(stream: ProcessingStream, signer: Signer) -> None:
@@ -313,7 +316,7 @@ def test_refusals_pass_as_they_come(
 
 def test_under_an_older_policy_without_rules_the_answer_passes(stream: ProcessingStream) -> None:
     told, *pieces = answer(stream, headers("pay"), BODY)
-    assert told == AnswerHeaders(outcome=Outcome.UNKNOWN)
+    assert told == AnswerHeaders(outcome=Outcome.UNKNOWN, fault=Fault.CHANNEL)
     assert b"".join(piece.body for piece in pieces if isinstance(piece, AnswerPiece)) == BODY
 
 

@@ -11,6 +11,7 @@ from envoy.extensions.filters.http.ext_proc.v3 import processing_mode_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as pb_grpc
 
+from ext_proc.ending import Endings
 from ext_proc.record import Record
 from ext_proc.server import ExternalProcessor
 from paymesh.payments.policy.compiled import Policy
@@ -37,7 +38,7 @@ def current(policy: Policy) -> Current:
 @pytest.fixture
 async def stub(current: Current, record: Record) -> AsyncIterator[pb_grpc.ExternalProcessorStub]:
     server = grpc.aio.server()
-    pb_grpc.add_ExternalProcessorServicer_to_server(ExternalProcessor(current, record), server)
+    pb_grpc.add_ExternalProcessorServicer_to_server(ExternalProcessor(current, record, Endings(None)), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -124,7 +125,7 @@ async def test_logs_carry_the_trace(policy: Policy, record: Record, monkeypatch:
     async def messages() -> AsyncIterator[pb.ProcessingRequest]:
         yield message()
 
-    replies = ExternalProcessor(lambda: policy, record).Process(messages(), None)
+    replies = ExternalProcessor(lambda: policy, record, Endings(None)).Process(messages(), None)
     async with contextlib.aclosing(replies):
         await asyncio.create_task(anext(replies))
     assert [trace.trace_id for trace in seen if trace] == [TRACE_ID]

@@ -23,12 +23,18 @@ from ext_proc.messages import (
     Unasked,
 )
 from ext_proc.stream import ProcessingStream
-from paymesh.payments.outcome import Outcome
+from paymesh.payments.outcome import Fault, Outcome
 
 ALLOWED = Checked(
     decision="allow", route="pay", request_id="r-1", channel="card", content_type="application/json; charset=utf-8"
 )
 JSON = {"content-type": "application/json; charset=utf-8", "content-length": "22"}
+HTML = JSON | {"content-type": "text/html;charset=utf-8"}
+TO_ALIPAY = replace(ALLOWED, route="alipay")
+TOO_LITTLE = (
+    '{"alipay_trade_pay_response":{"code":"40004","sub_code":"ACQ.BUYER_BALANCE_NOT_ENOUGH","sub_msg":"余额不足"},'
+    '"sign":"s"}'
+).encode()
 BODY = b'{"payer": {"phone":"13812341234"}, "card":{"cvv":"123","n":1.0}}'
 
 
@@ -130,6 +136,7 @@ def test_a_response_body_that_fits_is_asked_for_and_read(
             "route": "pay",
             "channel": "card",
             "outcome": "succeeded",
+            "fault": "none",
             "why": "status is SUCCEEDED",
             "steps": [{"step": "observe", "verdict": "succeeded", "why": "status is SUCCEEDED"}],
         }
@@ -141,25 +148,49 @@ def test_a_response_body_that_fits_is_asked_for_and_read(
 
 
 @pytest.mark.parametrize(
-    ("message", "outcome"),
+    ("message", "outcome", "fault"),
     [
-        (headers(200, {"content-type": "application/json"}), Outcome.UNKNOWN),
-        (headers(200, JSON | {"content-length": "65537"}), Outcome.UNKNOWN),
-        (headers(200, JSON | {"content-length": "9" * 5000}), Outcome.UNKNOWN),
-        (headers(200, JSON | {"content-length": "-1"}), Outcome.UNKNOWN),
-        (headers(200, JSON | {"content-encoding": "gzip"}), Outcome.UNKNOWN),
-        (headers(200, JSON | {"content-type": "text/html"}), Outcome.UNKNOWN),
-        (headers(200, ends=True), Outcome.UNKNOWN),
-        (headers(204, {}, ends=True), Outcome.UNKNOWN),
-        (headers(402), Outcome.REFUSED),
-        (headers(503), Outcome.UNKNOWN),
-        (headers(200, checked=replace(ALLOWED, route="gone")), Outcome.UNKNOWN),
-        (ResponseHeaders(ALLOWED, {}, False), Outcome.UNKNOWN),
-        (ResponseHeaders(ALLOWED, {":status": "abc"}, False), Outcome.UNKNOWN),
+        (headers(200, {"content-type": "application/json"}), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(200, JSON | {"content-length": "65537"}), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(200, JSON | {"content-length": "9" * 5000}), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(200, JSON | {"content-length": "-1"}), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(200, JSON | {"content-encoding": "gzip"}), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(200, JSON | {"content-type": "text/html"}), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(200, ends=True), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(204, {}, ends=True), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(200, HTML, checked=replace(ALLOWED, route="wechat")), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(200, JSON | {"content-type": "a"}, checked=TO_ALIPAY), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(402), Outcome.REFUSED, Fault.PAYER),
+        (headers(503), Outcome.UNKNOWN, Fault.CHANNEL),
+        (headers(200, checked=replace(ALLOWED, route="gone")), Outcome.UNKNOWN, Fault.NONE),
+        (ResponseHeaders(ALLOWED, {}, False), Outcome.UNKNOWN, Fault.NONE),
+        (ResponseHeaders(ALLOWED, {":status": "abc"}, False), Outcome.UNKNOWN, Fault.NONE),
     ],
 )
-def test_the_headers_decide(stream: ProcessingStream, message: ResponseHeaders, outcome: Outcome) -> None:
-    assert only(stream.process(message)) == Continue(Phase.RESPONSE_HEADERS, outcome)
+def test_the_headers_decide(
+    stream: ProcessingStream, message: ResponseHeaders, outcome: Outcome, fault: Fault, registry: CollectorRegistry
+) -> None:
+    assert only(stream.process(message)) == Continue(Phase.RESPONSE_HEADERS, outcome, fault)
+    checked = message.checked
+    assert checked is not None
+    labels = {"route": checked.route, "channel": "card", "fault": fault.value}
+    counted = registry.get_sample_value("paymesh_ext_proc_faults_total", labels)
+    assert counted == (None if fault is Fault.NONE else 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "body"),
+    [
+        ({"content-type": "text/html;charset=utf-8"}, TOO_LITTLE),
+        ({"content-type": "text/html;charset=GBK"}, TOO_LITTLE.decode().encode("gbk")),
+        ({"content-type": "application/json"}, TOO_LITTLE),
+    ],
+)
+def test_a_body_is_read_as_its_protocol_types_it(stream: ProcessingStream, more: dict[str, str], body: bytes) -> None:
+    first = headers(200, {**more, "content-length": str(len(body))}, checked=TO_ALIPAY)
+    assert only(stream.process(first)) == AskForResponseBody()
+    expected = Continue(Phase.RESPONSE_BODY, Outcome.REFUSED, Fault.PAYER)
+    assert only(stream.process(ResponseBody(TO_ALIPAY, body))) == expected
 
 
 @pytest.mark.parametrize(

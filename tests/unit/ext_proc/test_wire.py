@@ -14,13 +14,14 @@ from ext_proc.messages import (
     ReplaceRequestBody,
     Reply,
     RequestBody,
+    RequestHeaders,
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
     Unasked,
 )
 from ext_proc.wire import PIECE_BYTES, read_message, write_reply
-from paymesh.payments.outcome import Outcome
+from paymesh.payments.outcome import Fault, Outcome
 from paymesh.payments.refusals import Refusal
 
 METADATA = {
@@ -52,7 +53,8 @@ def test_read() -> None:
     chunk = pb.HttpBody(body=b"\xff")
     assert read_message(request(response_body=chunk)) == ResponseBody(checked, b"\xff", False)
     assert read_message(request(response_trailers=pb.HttpTrailers())) == ResponseTrailers(checked)
-    assert read_message(request(request_headers=pb.HttpHeaders())) == Unasked(checked, Phase.REQUEST_HEADERS)
+    assert read_message(request(request_headers=pb.HttpHeaders())) == RequestHeaders(checked, {}, False)
+    assert read_message(request(request_trailers=pb.HttpTrailers())) == Unasked(checked, Phase.REQUEST_TRAILERS)
     headers = pb.HttpHeaders(end_of_stream=True)
     headers.headers.headers.add(key=":status", raw_value=b"200")
     headers.headers.headers.add(key="x", value="\u00e9")
@@ -83,8 +85,8 @@ def test_continue_changes_nothing(phase: Phase) -> None:
 
 
 def test_the_outcome_is_metadata_under_its_namespace() -> None:
-    response = only(Continue(Phase.RESPONSE_BODY, Outcome.ACCEPTED))
-    assert response.dynamic_metadata["paymesh.outcome"]["outcome"] == "accepted"
+    response = only(Continue(Phase.RESPONSE_BODY, Outcome.REFUSED, Fault.PAYER))
+    assert dict(response.dynamic_metadata["paymesh.outcome"]) == {"outcome": "refused", "fault": "payer"}
 
 
 def test_the_other_replies() -> None:
@@ -101,7 +103,8 @@ def test_the_other_replies() -> None:
 
 def test_local_replies_leave_what_ext_proc_answers() -> None:
     response = only(Answer(Refusal(504, (), b"{}"), Outcome.SUCCEEDED))
-    assert dict(response.dynamic_metadata["paymesh.outcome"]) == {"outcome": "succeeded", "worded": "true"}
+    told = {"outcome": "succeeded", "fault": "none", "worded": "true"}
+    assert dict(response.dynamic_metadata["paymesh.outcome"]) == told
 
 
 def test_a_stream_says_at_its_beginning_whether_answers_are_streamed() -> None:

@@ -1,0 +1,1 @@
+"""The service in which merchants record payments that were taken elsewhere."""

@@ -1,0 +1,1 @@
+"""Channels: which of them takes a payment, and how well each does."""

@@ -1,0 +1,1 @@
+"""What was attempted and what came of it, kept for good."""
