@@ -1,0 +1,1 @@
+"""Carrying releases out: what was decided, kept on disk, and the weights made so."""

@@ -1,0 +1,136 @@
+"""Owns releases on disk: plan, state and history in one SQLite file. A change of state is written with its history or
+not at all, and only over the state that it was decided on. Refuses two releases of one service at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from paymesh.payments.releases.codec import decode_plan, decode_state, encode_plan, encode_state
+from paymesh.payments.releases.plan import Plan
+from paymesh.payments.releases.state import OVER, State
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS releases (
+    name TEXT PRIMARY KEY, service TEXT NOT NULL, plan TEXT NOT NULL, state TEXT NOT NULL, over INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS one_of_a_service ON releases (service) WHERE NOT over;
+CREATE TABLE IF NOT EXISTS history (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, at_s INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
+    before TEXT, after TEXT NOT NULL
+) STRICT;
+"""
+
+
+class ReleaseConflict(Exception):  # noqa: N818 - it names what was found
+    """There is another one; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    plan: Plan
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`before` None: the release began. `at_s`: Unix seconds."""
+
+    at_s: int
+    who: str
+    what: str
+    before: State | None
+    after: State
+
+
+class ReleaseStore:
+    """Blocking: call it in a thread. Raises sqlite3.Error."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(file, timeout=5, isolation_level=None, check_same_thread=False)
+        try:
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_SCHEMA)
+        except sqlite3.Error:
+            self._database.close()
+            raise
+
+    def begin(self, release: Release, who: str, what: str, now_s: int) -> None:
+        """A new one, or one of the same name whose last run is over. Raises ReleaseConflict."""
+        plan, state = release.plan, encode_state(release.state)
+        with self._lock, self._writing():
+            known = self._database.execute("SELECT over FROM releases WHERE name = ?", (plan.name,)).fetchone()
+            if known is not None and not known[0]:
+                raise ReleaseConflict(f"release {plan.name} is under way")
+            other = self._database.execute(
+                "SELECT name FROM releases WHERE service = ? AND NOT over", (plan.service,)
+            ).fetchone()
+            if other is not None:
+                raise ReleaseConflict(f"release {other[0]} of {plan.service} is under way")
+            self._database.execute(
+                "INSERT INTO releases VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+                " service = excluded.service, plan = excluded.plan, state = excluded.state, over = excluded.over",
+                (plan.name, plan.service, encode_plan(plan), state, release.state.phase in OVER),
+            )
+            self._note(plan.name, now_s, who, what, None, state)
+
+    def change(self, name: str, before: State, after: State, who: str, what: str, now_s: int) -> None:
+        """Raises ReleaseConflict if `before` is not what stands there, or the service has another release by now."""
+        was, becomes = encode_state(before), encode_state(after)
+        with self._lock, self._writing():
+            try:
+                changed = self._database.execute(
+                    "UPDATE releases SET state = ?, over = ? WHERE name = ? AND state = ?",
+                    (becomes, after.phase in OVER, name, was),
+                )
+            except sqlite3.IntegrityError:
+                raise ReleaseConflict(f"the service of release {name} has another release under way") from None
+            if not changed.rowcount:
+                raise ReleaseConflict(f"release {name} was changed meanwhile")
+            self._note(name, now_s, who, what, was, becomes)
+
+    def all(self) -> dict[str, Release]:
+        with self._lock:
+            rows = self._database.execute("SELECT name, plan, state FROM releases ORDER BY name").fetchall()
+        return {name: Release(decode_plan(plan), decode_state(state)) for name, plan, state in rows}
+
+    def history(self, name: str) -> list[Entry]:
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT at_s, who, what, before, after FROM history WHERE name = ? ORDER BY id", (name,)
+            ).fetchall()
+        return [
+            Entry(at_s, who, what, None if before is None else decode_state(before), decode_state(after))
+            for at_s, who, what, before, after in rows
+        ]
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    def _note(self, name: str, at_s: int, who: str, what: str, before: str | None, after: str) -> None:
+        self._database.execute(
+            "INSERT INTO history (name, at_s, who, what, before, after) VALUES (?, ?, ?, ?, ?, ?)",
+            (name, at_s, who, what, before, after),
+        )
+
+    def _writing(self) -> _Transaction:
+        return _Transaction(self._database)
+
+
+class _Transaction:
+    """`sqlite3`'s own context manager would not begin one in autocommit mode."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._database.execute("COMMIT" if kind is None else "ROLLBACK")
