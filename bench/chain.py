@@ -26,10 +26,10 @@ from typing import Any
 from bench.load import BODY
 from bench.processes import Site, Variant
 from paymesh.cli.stack.child import Child, tethered
-from paymesh.cli.stack.envoy_binary import find_envoy
 from paymesh.cli.stack.envoy_drain import drain
 from paymesh.cli.stack.processes import ProcessSpec
 from paymesh.cli.stack.readiness import is_ready
+from paymesh.server.envoy_binary import find_envoy
 
 _WARMUP_S = 1.5
 _READY_S = 30.0
@@ -90,9 +90,9 @@ async def _load(arguments: Sequence[str], children: Mapping[str, Child]) -> Repo
     return report
 
 
-async def _measure(folder: Path, seconds: float, connections: int) -> bool:
+async def _measure(folder: Path, seconds: float, connections: int, *, record: bool) -> bool:
     """Prints the table line by line; whether every answer was right."""
-    site = Site(folder)
+    site = Site(folder, events=f"sqlite:{folder / 'events.sqlite'}" if record else "none")
     common = (f"--connections={connections}", f"--seconds={seconds}", f"--warmup={_WARMUP_S}")
     reports = []
     async with contextlib.AsyncExitStack() as stack:
@@ -139,6 +139,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.chain", description="What each part of the chain costs a payment.")
     parser.add_argument("--seconds", type=float, default=8.0, help="measured for each line, after a short warm-up")
     parser.add_argument("--connections", type=int, default=16, help="each sends its next request after the last answer")
+    parser.add_argument("--record", action="store_true", help="write every payment's attempt and end, in SQLite")
     args = parser.parse_args()
     shown = subprocess.run([find_envoy(), "--version"], capture_output=True, text=True, check=True).stdout
     envoy = shown.rpartition("version: ")[2].split("/")[1]
@@ -150,7 +151,7 @@ def main() -> int:
     os.chdir(_REPOSITORY)  # so that the processes find their modules
     try:
         with tempfile.TemporaryDirectory(prefix="paymesh-bench-") as folder:
-            right = asyncio.run(_measure(Path(folder), args.seconds, args.connections))
+            right = asyncio.run(_measure(Path(folder), args.seconds, args.connections, record=args.record))
     except KeyboardInterrupt:
         return 130
     print(_NOTES, end="")

@@ -30,10 +30,10 @@ from control_plane.settings import GatewaySettings
 from control_plane.weights import effective_weights
 from control_plane.xds.snapshot import build_snapshot
 from paymesh.cli.stack.bootstrap import render_bootstrap
-from paymesh.cli.stack.envoy_binary import find_envoy
 from paymesh.cli.stack.processes import ProcessSpec
 from paymesh.payments import internal_names as names
 from paymesh.payments.policy.load import load
+from paymesh.server.envoy_binary import find_envoy
 
 HOST = "127.0.0.1"
 _EXT_PROC_FILTERS = [names.SANITIZE_FILTER, names.ANSWER_FILTER, names.OBSERVE_FILTER]
@@ -74,7 +74,8 @@ class Variant:
 class Site:
     """A folder with the policy and its keys, and a free port for everything."""
 
-    def __init__(self, folder: Path, policy: str = _POLICY) -> None:
+    def __init__(self, folder: Path, policy: str = _POLICY, events: str = "none") -> None:
+        self._events = events
         self._folder = folder
         self._policy = folder / "policy.yaml"
         self.secret = folder / "hmac.key"
@@ -109,7 +110,10 @@ class Site:
     def _service(self, name: str) -> ProcessSpec:
         return ProcessSpec(
             name,
-            (sys.executable, "-m", name, "--policy", str(self._policy), "--listen", self.address(name)),
+            (
+                *(sys.executable, "-m", name, "--policy", str(self._policy), "--listen", self.address(name)),
+                *("--events", self._events),
+            ),
             (f"grpc:{self.address(name)}",),
         )
 
@@ -121,7 +125,7 @@ class Site:
 
     def _gateway_bootstrap(self, variant: Variant) -> bootstrap_pb2.Bootstrap:
         document = yaml.safe_load(render_bootstrap(admin_port=self._ports["admin"], xds_port=1))
-        del document["dynamic_resources"], document["static_resources"]
+        del document["dynamic_resources"], document["static_resources"], document["cluster_manager"]
         bootstrap = ParseDict(document, bootstrap_pb2.Bootstrap())
         policy = load([self._policy], self.environ).policy
         settings = GatewaySettings(

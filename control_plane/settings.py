@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from paymesh.payments.policy.upstreams import UpstreamTls
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayTls:
@@ -27,3 +29,7 @@ class GatewaySettings:
     access_log: str
     tls: GatewayTls | None = None
     """None: merchants come in plain text, for example behind something that ended their TLS."""
+    deciding_tls: UpstreamTls | None = None
+    """To ext_authz and ext_proc. None: in plain text, for one machine or a mesh that encrypts."""
+    health_events: str | None = None
+    """A file on Envoy's machine that gets a line of JSON whenever a health check's result changes."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0b\x61\x64min.proto\x12\x10paymesh.admin.v1\"\xb4\x01\n\x10SetWeightRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12@\n\x07weights\x18\x02 \x03(\x0b\x32/.paymesh.admin.v1.SetWeightRequest.WeightsEntry\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"t\n\x11SetWeightResponse\x12/\n\x06\x62\x65\x66ore\x18\x01 \x03(\x0b\x32\x1f.paymesh.admin.v1.VersionWeight\x12.\n\x05\x61\x66ter\x18\x02 \x03(\x0b\x32\x1f.paymesh.admin.v1.VersionWeight\"0\n\rVersionWeight\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"\x0f\n\rStatusRequest\"\xa1\x01\n\x0eStatusResponse\x12\x16\n\x0epolicy_version\x18\x01 \x01(\t\x12\x17\n\x0fpolicy_problems\x18\x02 \x03(\t\x12+\n\x05nodes\x18\x03 \x03(\x0b\x32\x1c.paymesh.admin.v1.NodeStatus\x12\x31\n\x08services\x18\x04 \x03(\x0b\x32\x1f.paymesh.admin.v1.ServiceStatus\"[\n\nNodeStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x63onnected_at\x18\x02 \x01(\x03\x12+\n\x05types\x18\x03 \x03(\x0b\x32\x1c.paymesh.admin.v1.TypeStatus\"u\n\nTypeStatus\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x14\n\x0csent_version\x18\x02 \x01(\t\x12\x15\n\racked_version\x18\x03 \x01(\t\x12\x16\n\x0enacked_version\x18\x04 \x01(\t\x12\x14\n\x0cnack_message\x18\x05 \x01(\t\"S\n\rServiceStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x31\n\x08versions\x18\x02 \x03(\x0b\x32\x1f.paymesh.admin.v1.VersionStatus\"b\n\rVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nset_weight\x18\x02 \x01(\r\x12\x1a\n\ractual_weight\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x10\n\x0e_actual_weight2\xaa\x01\n\x05\x41\x64min\x12T\n\tSetWeight\x12\".paymesh.admin.v1.SetWeightRequest\x1a#.paymesh.admin.v1.SetWeightResponse\x12K\n\x06Status\x12\x1f.paymesh.admin.v1.StatusRequest\x1a .paymesh.admin.v1.StatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0b\x61\x64min.proto\x12\x10paymesh.admin.v1\"\xb4\x01\n\x10SetWeightRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12@\n\x07weights\x18\x02 \x03(\x0b\x32/.paymesh.admin.v1.SetWeightRequest.WeightsEntry\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"t\n\x11SetWeightResponse\x12/\n\x06\x62\x65\x66ore\x18\x01 \x03(\x0b\x32\x1f.paymesh.admin.v1.VersionWeight\x12.\n\x05\x61\x66ter\x18\x02 \x03(\x0b\x32\x1f.paymesh.admin.v1.VersionWeight\"0\n\rVersionWeight\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"\x0f\n\rStatusRequest\"\xfe\x02\n\x0eStatusResponse\x12\x16\n\x0epolicy_version\x18\x01 \x01(\t\x12\x17\n\x0fpolicy_problems\x18\x02 \x03(\t\x12+\n\x05nodes\x18\x03 \x03(\x0b\x32\x1c.paymesh.admin.v1.NodeStatus\x12\x31\n\x08services\x18\x04 \x03(\x0b\x32\x1f.paymesh.admin.v1.ServiceStatus\x12\x13\n\x0brolled_back\x18\x05 \x01(\t\x12S\n\x12\x64iscovery_problems\x18\x06 \x03(\x0b\x32\x37.paymesh.admin.v1.StatusResponse.DiscoveryProblemsEntry\x12\x37\n\x0bsubscribers\x18\x07 \x03(\x0b\x32\".paymesh.admin.v1.SubscriberStatus\x1a\x38\n\x16\x44iscoveryProblemsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"a\n\x10SubscriberStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0csent_version\x18\x02 \x01(\t\x12\x15\n\racked_version\x18\x03 \x01(\t\x12\x14\n\x0cnack_message\x18\x04 \x01(\t\"\xa5\x01\n\nNodeStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x63onnected_at\x18\x02 \x01(\x03\x12+\n\x05types\x18\x03 \x03(\x0b\x32\x1c.paymesh.admin.v1.TypeStatus\x12\x0c\n\x04held\x18\x04 \x01(\t\x12\r\n\x05\x64\x65lta\x18\x05 \x01(\x08\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12\x0f\n\x07problem\x18\x08 \x01(\t\"u\n\nTypeStatus\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x14\n\x0csent_version\x18\x02 \x01(\t\x12\x15\n\racked_version\x18\x03 \x01(\t\x12\x16\n\x0enacked_version\x18\x04 \x01(\t\x12\x14\n\x0cnack_message\x18\x05 \x01(\t\"S\n\rServiceStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x31\n\x08versions\x18\x02 \x03(\x0b\x32\x1f.paymesh.admin.v1.VersionStatus\"b\n\rVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nset_weight\x18\x02 \x01(\r\x12\x1a\n\ractual_weight\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x10\n\x0e_actual_weight2\xaa\x01\n\x05\x41\x64min\x12T\n\tSetWeight\x12\".paymesh.admin.v1.SetWeightRequest\x1a#.paymesh.admin.v1.SetWeightResponse\x12K\n\x06Status\x12\x1f.paymesh.admin.v1.StatusRequest\x1a .paymesh.admin.v1.StatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SETWEIGHTREQUEST_WEIGHTSENTRY']._loaded_options = None
   _globals['_SETWEIGHTREQUEST_WEIGHTSENTRY']._serialized_options = b'8\001'
+  _globals['_STATUSRESPONSE_DISCOVERYPROBLEMSENTRY']._loaded_options = None
+  _globals['_STATUSRESPONSE_DISCOVERYPROBLEMSENTRY']._serialized_options = b'8\001'
   _globals['_SETWEIGHTREQUEST']._serialized_start=34
   _globals['_SETWEIGHTREQUEST']._serialized_end=214
   _globals['_SETWEIGHTREQUEST_WEIGHTSENTRY']._serialized_start=168
@@ -44,15 +46,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=384
   _globals['_STATUSREQUEST']._serialized_end=399
   _globals['_STATUSRESPONSE']._serialized_start=402
-  _globals['_STATUSRESPONSE']._serialized_end=563
-  _globals['_NODESTATUS']._serialized_start=565
-  _globals['_NODESTATUS']._serialized_end=656
-  _globals['_TYPESTATUS']._serialized_start=658
-  _globals['_TYPESTATUS']._serialized_end=775
-  _globals['_SERVICESTATUS']._serialized_start=777
-  _globals['_SERVICESTATUS']._serialized_end=860
-  _globals['_VERSIONSTATUS']._serialized_start=862
-  _globals['_VERSIONSTATUS']._serialized_end=960
-  _globals['_ADMIN']._serialized_start=963
-  _globals['_ADMIN']._serialized_end=1133
+  _globals['_STATUSRESPONSE']._serialized_end=784
+  _globals['_STATUSRESPONSE_DISCOVERYPROBLEMSENTRY']._serialized_start=728
+  _globals['_STATUSRESPONSE_DISCOVERYPROBLEMSENTRY']._serialized_end=784
+  _globals['_SUBSCRIBERSTATUS']._serialized_start=786
+  _globals['_SUBSCRIBERSTATUS']._serialized_end=883
+  _globals['_NODESTATUS']._serialized_start=886
+  _globals['_NODESTATUS']._serialized_end=1051
+  _globals['_TYPESTATUS']._serialized_start=1053
+  _globals['_TYPESTATUS']._serialized_end=1170
+  _globals['_SERVICESTATUS']._serialized_start=1172
+  _globals['_SERVICESTATUS']._serialized_end=1255
+  _globals['_VERSIONSTATUS']._serialized_start=1257
+  _globals['_VERSIONSTATUS']._serialized_end=1355
+  _globals['_ADMIN']._serialized_start=1358
+  _globals['_ADMIN']._serialized_end=1528
 # @@protoc_insertion_point(module_scope)

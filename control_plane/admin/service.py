@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import grpc
 
 from control_plane.admin import admin_pb2, admin_pb2_grpc
+from control_plane.discovery.follow import Discovery
 from control_plane.gateway import Gateway, UnknownService
+from control_plane.policy_distribution import Subscriber
 from control_plane.weights import InvalidWeights
 from control_plane.xds.ads_stream import short_type
 from control_plane.xds.nodes import Node
 from paymesh.payments.policy.source import PolicySource
+from paymesh.server.admin_access import actor_of
 
 MAX_TEXT = 1000
 """Characters of a reason or an actor."""
@@ -20,8 +23,12 @@ MAX_TEXT = 1000
 class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
     """`paymesh.admin.v1.Admin`."""
 
-    def __init__(self, gateway: Gateway, source: PolicySource) -> None:
+    def __init__(
+        self, gateway: Gateway, source: PolicySource, discovery: Discovery, distribution: Iterable[Subscriber] = ()
+    ) -> None:
+        self._distribution = distribution
         self._gateway = gateway
+        self._discovery = discovery
         self._source = source
 
     async def SetWeight(  # noqa: N802 - the method's name in the .proto
@@ -29,7 +36,7 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
         request: admin_pb2.SetWeightRequest,
         context: grpc.aio.ServicerContext[admin_pb2.SetWeightRequest, admin_pb2.SetWeightResponse],
     ) -> admin_pb2.SetWeightResponse:
-        actor = request.actor.strip() or "unknown"
+        actor = actor_of(request.actor)
         if len(request.reason) > MAX_TEXT or len(actor) > MAX_TEXT:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"reason and actor take {MAX_TEXT} characters")
         try:
@@ -49,8 +56,16 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
         return admin_pb2.StatusResponse(
             policy_version=self._gateway.policy.version,
             policy_problems=[str(problem) for problem in self._source.last_problems],
-            nodes=[_node(node) for node in self._gateway.nodes],
+            nodes=[_node(node, self._gateway.fleet.held(node)) for node in self._gateway.nodes],
             services=[self._service(name, split) for name, split in self._gateway.weights.items()],
+            rolled_back=str(self._gateway.rolled_back or ""),
+            discovery_problems=dict(self._discovery.problems),
+            subscribers=[
+                admin_pb2.SubscriberStatus(
+                    id=one.id, sent_version=one.sent, acked_version=one.acked, nack_message=one.message
+                )
+                for one in self._distribution
+            ],
         )
 
     def _service(self, name: str, split: Mapping[str, int]) -> admin_pb2.ServiceStatus:
@@ -70,9 +85,14 @@ def _weights(split: Mapping[str, int]) -> list[admin_pb2.VersionWeight]:
     return [admin_pb2.VersionWeight(version=version, weight=weight) for version, weight in split.items()]
 
 
-def _node(node: Node) -> admin_pb2.NodeStatus:
+def _node(node: Node, held: str) -> admin_pb2.NodeStatus:
     return admin_pb2.NodeStatus(
         id=node.id,
+        held=held,
+        delta=node.delta,
+        zone=node.zone,
+        kind=node.kind,
+        problem=node.problem,
         connected_at=int(node.connected_at_s),
         types=[
             admin_pb2.TypeStatus(

@@ -40,7 +40,7 @@ FIELDS = {
 """The route's name stands for the path: a path may hold an order number, and its query personal data."""
 
 
-_TOLD_OF = (names.META_ORDER_KEYS, names.META_SETTLES_ORDER, names.META_HELD, names.META_TIMED)
+_TOLD_OF = (names.META_ORDER_KEYS, names.META_SETTLES_ORDER, names.META_RECORDED, names.META_HELD, names.META_TIMED)
 """Keys of ext_authz's metadata that something waits for the end of."""
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 from collections.abc import Iterable
 
+from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation_rules
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
@@ -26,14 +27,14 @@ from paymesh.payments.internal_names import (
     OUTCOME_NAMESPACE,
     SANITIZE_FILTER,
 )
-from paymesh.payments.policy.compiled import Policy, Route
+from paymesh.payments.policy.compiled import Channel, Policy, Route
 
 SANITIZE_TIMEOUT = datetime.timedelta(milliseconds=500)
 SANITIZE_TIMEOUT_PER_MIB = datetime.timedelta(seconds=10)
 MAX_SANITIZE_TIMEOUT = datetime.timedelta(seconds=30)
 """A megabyte takes ext_proc 20 ms, and bodies come at once: 200 of them must not be refused because they queue."""
-OBSERVE_TIMEOUT = datetime.timedelta(milliseconds=200)
-"""The longest that watching may hold up an answer when ext_proc hangs."""
+OBSERVE_TIMEOUT = datetime.timedelta(seconds=1)
+"""The longest that watching may hold up an answer when ext_proc hangs: it waits for the event log's commit."""
 
 ANSWER_GRACE = datetime.timedelta(seconds=10)
 """Beyond the route's timeout, by which an answer is there whole: how long changing it may take."""
@@ -62,6 +63,12 @@ _ANSWER_MODE = ext_proc.ProcessingMode(
     request_trailer_mode=_HEADERS.SKIP,
     response_trailer_mode=_HEADERS.SEND,
 )
+_CONVERT_MODE = dataclasses.replace(
+    _ANSWER_MODE,
+    # Method, path and headers become the provider's own, so nothing may have gone on before the body was read.
+    request_header_mode=_HEADERS.SEND,
+    request_body_mode=_BODY.BUFFERED,
+)
 _OBSERVE_MODE = ext_proc.ProcessingMode(
     request_header_mode=_HEADERS.SKIP,
     request_body_mode=_BODY.NONE,
@@ -81,7 +88,7 @@ _TOLD = ext_proc.MetadataOptions(
 
 def http_filters(policy: Policy) -> list[hcm.HttpFilter]:
     """All, off by default: a route that needs none pays for none."""
-    largest = max((route.max_body_bytes for route in policy.routes if route.sanitize_request), default=0)
+    largest = max((route.max_body_bytes for route in policy.routes if _shows_body(route)), default=0)
     timeout = min(SANITIZE_TIMEOUT + SANITIZE_TIMEOUT_PER_MIB * (largest / (1 << 20)), MAX_SANITIZE_TIMEOUT)
     sanitize = ext_proc.ExternalProcessor(
         grpc_service=_SERVICE,
@@ -99,6 +106,11 @@ def http_filters(policy: Policy) -> list[hcm.HttpFilter]:
         processing_mode=_ANSWER_MODE,
         message_timeout=timeout,  # of a request's body
         metadata_options=_TOLD,
+        request_attributes=["source.address"],
+        # Whether a service answered or Envoy in its place: what no provider said is not read as its word.
+        response_attributes=["response.code_details"],
+        # A generic order becomes a provider's request: its method and host are others.
+        mutation_rules=mutation_rules.HeaderMutationRules(allow_all_routing=True),
     )
     observe = ext_proc.ExternalProcessor(
         grpc_service=_SERVICE,
@@ -118,9 +130,16 @@ def http_filters(policy: Policy) -> list[hcm.HttpFilter]:
     ]
 
 
-def per_route(route: Route) -> dict[str, Any]:
-    """Switches on what the route needs."""
+def _shows_body(route: Route) -> bool:
+    found = route.variants or (route,)
+    return any(one.sanitize_request or any(channel.adapted for channel in one.channels) for one in found)
+
+
+def per_route(route: Route, channel: Channel | None = None) -> dict[str, Any]:
+    """Switches on what the route needs, for requests that go to this channel."""
     config: dict[str, Any] = {}
+    if channel is not None and channel.adapted:
+        return {ANSWER_FILTER: _on(_CONVERT_MODE)}
     if changes_answer(route):
         body = _BODY.BUFFERED if route.sanitize_request else _BODY.NONE
         return {ANSWER_FILTER: _on(dataclasses.replace(_ANSWER_MODE, request_body_mode=body))}
@@ -133,7 +152,12 @@ def per_route(route: Route) -> dict[str, Any]:
 
 def needed(route: Route) -> set[str]:
     """Names of the filters that the route, or one of its variants, needs."""
-    return {name for one in route.variants or (route,) for name in per_route(one)}
+    return {
+        name
+        for one in route.variants or (route,)
+        for channel in (one.channels if one.by_channel else (None,))
+        for name in per_route(one, channel)
+    }
 
 
 def idle(filters: Iterable[str]) -> dict[str, Any]:
@@ -141,23 +165,24 @@ def idle(filters: Iterable[str]) -> dict[str, Any]:
     return {name: Any.pack(ext_proc.ExtProcPerRoute(disabled=True)) for name in sorted(filters)}
 
 
-def changes_answer(route: Route) -> bool:
+def changes_answer(route: Route, channel: Channel | None = None) -> bool:
     """Whether answers of this route are read whole, and sent on as ext_proc makes them."""
-    return bool(route.sanitize_response) or route.sign_again
+    return bool(route.sanitize_response) or route.sign_again or (channel is not None and channel.adapted)
 
 
-def reads_answer(route: Route) -> bool:
+def reads_answer(route: Route, channel: Channel | None = None) -> bool:
     """Whether anybody here looks into the route's answers."""
-    return changes_answer(route) or route.observe_response
+    return changes_answer(route, channel) or route.observe_response
 
 
-def idle_timeout(route: Route) -> datetime.timedelta | None:
+def idle_timeout(route: Route, channel: Channel | None = None) -> datetime.timedelta | None:
     """The longest silence on a stream of the route, if it needs a limit of its own.
 
     No message timeout runs while an answer is streamed to ext_proc: one that hangs would hold the answer up for ever.
     Whoever waits for a silent service is bounded by the route's timeout before.
     """
-    return datetime.timedelta(milliseconds=route.timeout_ms) + ANSWER_GRACE if changes_answer(route) else None
+    wanted = changes_answer(route, channel)
+    return datetime.timedelta(milliseconds=route.timeout_ms) + ANSWER_GRACE if wanted else None
 
 
 def _on(mode: ext_proc.ProcessingMode) -> Any:

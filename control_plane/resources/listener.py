@@ -10,13 +10,13 @@ from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.resources import ext_authz_filter, ext_proc_filters
+from control_plane.resources import adaptive_concurrency, ext_authz_filter, ext_proc_filters, faults, local_rate_limit
 from control_plane.resources.access_log import access_log, ends_log
 from control_plane.resources.addresses import over_ads, socket_address
-from control_plane.resources.downstream_tls import downstream_tls
 from control_plane.resources.early_headers import early_header_mutation
 from control_plane.resources.local_replies import local_replies
 from control_plane.resources.names import LISTENER, ROUTE_CONFIGURATION
+from control_plane.resources.secrets import downstream_tls
 from control_plane.resources.tracing import removed_headers, tracing
 from control_plane.settings import GatewaySettings
 from paymesh.payments.policy.compiled import Policy
@@ -67,12 +67,15 @@ def _manager(policy: Policy, settings: GatewaySettings) -> hcm.HttpConnectionMan
         request_timeout=datetime.timedelta(seconds=30),
         stream_idle_timeout=datetime.timedelta(milliseconds=longest_ms + 30_000),
         server_name="paymesh",
-        access_log=[access_log(settings.access_log), ends_log(undecided=policy.holds_slots)],
+        access_log=[access_log(settings.access_log), ends_log(undecided=policy.holds_slots or policy.moves_money)],
         tracing=tracing(policy.tracing),
         local_reply_config=local_replies(policy),
         http_filters=[
+            local_rate_limit.http_filter(),  # first: a flood must cost no check
             ext_authz_filter.http_filter(policy),  # decides, before anything is changed or sent
+            *faults.http_filters(policy),  # hits what was let in, before anything else is done with it
             *ext_proc_filters.http_filters(policy),  # transforms and observes what was allowed
+            *adaptive_concurrency.http_filters(policy),  # last: it measures the services, not the checks
             hcm.HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(router.Router())),
         ],
     )

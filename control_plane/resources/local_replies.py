@@ -16,6 +16,7 @@ from envoy_data_plane.envoy.config.route import v3 as route_v3
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 
+from control_plane.resources import fallbacks
 from control_plane.resources.matching import path_and_query_regex
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Reason
@@ -35,6 +36,7 @@ MAYBE_SEEN_FLAGS = ("UT", "UC", "UR", "LR", "UPE", "UMSDR", "SI", "DT")
 
 _UNDECIDED_FLAG = "UAEX"
 """ext_authz gave no usable answer (503), or one that Envoy refuses (500): nothing was sent."""
+_INJECTED_FLAG = "FI"
 
 
 class _Answer(NamedTuple):
@@ -60,11 +62,15 @@ _BY_STATUS = {
     404: _as_ours(Reason.ROUTE_UNKNOWN),
     408: _malformed(408, "the request did not arrive in time"),
     413: _as_ours(Reason.BODY_TOO_LARGE),
+    426: _malformed(426, "HTTP/1.1 or newer is needed"),
     429: _as_ours(Reason.RATE_LIMITED, retry_after=True),
     431: _malformed(431, "the headers are too large"),
 }
 _CLIENT_ERROR = _malformed(400, "the request is not acceptable here")
 _OTHERWISE = _as_ours(Reason.UNAVAILABLE, message="not processed: the gateway cannot serve this now; retry later")
+_UNANSWERED = _as_ours(
+    Reason.UNAVAILABLE, message="no whole answer came from the service: whether it acted on the request is unknown"
+)
 _UNKNOWN = _Answer(OUTCOME_UNKNOWN, OUTCOME_UNKNOWN_WORDS)
 
 REASONS = frozenset(answer.reason for answer in (*_BY_STATUS.values(), _CLIENT_ERROR, _OTHERWISE, _UNKNOWN))
@@ -101,7 +107,7 @@ class _Speaker:
 
 def local_replies(policy: Policy) -> hcm.LocalReplyConfig:
     """First match wins."""
-    mappers = [_refused_by_ext_authz(), _answered_by_ext_proc()]
+    mappers = [_refused_by_ext_authz(), _answered_by_ext_proc(), *fallbacks.local_replies(policy)]
     present = {route.protocol for route in policy.routes}
     # WeChat's paths go late: they include whatever else begins with /v3/.
     general = (Protocol.WECHAT_V3, Protocol.PAYMESH)
@@ -111,6 +117,7 @@ def local_replies(policy: Policy) -> hcm.LocalReplyConfig:
         changing = [route for route in policy.routes if route.protocol is protocol and _may_move_money(route)]
         if changing:
             mappers += _honest([*where, _path(_paths(changing))], speaker)
+        mappers.append(speaker.mapper([*where, _flags(MAYBE_SEEN_FLAGS)], _UNANSWERED))
         for status, answer in _BY_STATUS.items():
             mappers.append(speaker.mapper([*where, _status(status)], answer))
         mappers.append(speaker.mapper([*where, _at_least(500)], _OTHERWISE))
@@ -124,6 +131,8 @@ def _honest(where: list[accesslog.AccessLogFilter], speaker: _Speaker) -> list[h
         speaker.mapper([*where, _flags(MAYBE_SEEN_FLAGS)], _UNKNOWN),
         speaker.mapper([*where, _flags([_UNDECIDED_FLAG])], _OTHERWISE),
         speaker.mapper([*where, _status(503)], _OTHERWISE),
+        # A fault that the policy injects stands in the service's place (`faults`).
+        speaker.mapper([*where, _flags([_INJECTED_FLAG]), _at_least(500)], _OTHERWISE),
         # A 504 without such a flag is ext_proc's: the body never left, and 504 would say that it may have.
         speaker.mapper([*where, _status(504)], _OTHERWISE, answered=503),
         speaker.mapper([*where, _at_least(500)], _UNKNOWN),

@@ -13,11 +13,7 @@ CLUSTER_TYPE = f"{_PREFIX}cluster.v3.Cluster"
 ENDPOINT_TYPE = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
 LISTENER_TYPE = f"{_PREFIX}listener.v3.Listener"
 ROUTE_TYPE = f"{_PREFIX}route.v3.RouteConfiguration"
+SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a name
 
-TYPES = (CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE)
+TYPES = (CLUSTER_TYPE, SECRET_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE)
 """In the order in which they must reach Envoy: what is referred to before what refers to it."""
-
-
-def version_cluster(service: str, version: str) -> str:
-    """The cluster of one version of a service."""
-    return f"{service}|{version}"

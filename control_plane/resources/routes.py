@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.route import v3 as route_v3
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.resources import ext_authz_filter, ext_proc_filters
+from control_plane.resources import ext_authz_filter, ext_proc_filters, fallbacks, faults, local_rate_limit
+from control_plane.resources.joined import repeated
 from control_plane.resources.matching import envoy_match, exact_header
-from control_plane.resources.names import ROUTE_CONFIGURATION, version_cluster
-from paymesh.payments.internal_names import CHANNEL_HEADER, REQUEST_ID_HEADER, ROUTE_HEADER, SPLIT_HEADER
+from control_plane.resources.mirroring import mirror_policies
+from control_plane.resources.names import ROUTE_CONFIGURATION
+from control_plane.resources.retries import retry_policy
+from control_plane.resources.rewriting import headers_to_add
+from control_plane.resources.route_cache import RouteCache
+from paymesh.payments.internal_names import (
+    CHANNEL_HEADER,
+    REQUEST_ID_HEADER,
+    ROUTE_HEADER,
+    SPLIT_HEADER,
+)
 from paymesh.payments.policy.compiled import Channel, Policy, Route
 
 Weights = Mapping[str, Mapping[str, int]]
 """Service -> version -> weight; each service's weights add up to TOTAL_WEIGHT."""
 
 NO_ROUTE = "no-route"
+_ROUTES_OF_HOST, _HOSTS = 3, 2
+"""Numbers of the fields VirtualHost.routes and RouteConfiguration.virtual_hosts."""
 
 
-def build_routes(policy: Policy, weights: Weights) -> dict[str, bytes]:
-    """The one route configuration, serialised."""
-    routes = [item for route in policy.routes for item in _expand(route, weights)]
-    routes.append(_nowhere())
-    host = route_v3.VirtualHost(name="paymesh", domains=["*"], routes=routes)
+def build_routes(policy: Policy, weights: Weights, cache: RouteCache | None = None) -> dict[str, bytes]:
+    """The one route configuration, serialised. `cache`: what was built before and did not change."""
+    routes = (cache or RouteCache()).build(policy.routes, weights, _serialised)
+    host = route_v3.VirtualHost(name="paymesh", domains=["*"], typed_per_filter_config=local_rate_limit.for_all(policy))
     configuration = route_v3.RouteConfiguration(
         name=ROUTE_CONFIGURATION,
-        virtual_hosts=[host],
         response_headers_to_add=[
             core.HeaderValueOption(
                 header=core.HeaderValue(key=REQUEST_ID_HEADER, value="%REQ(X-REQUEST-ID)%"),
@@ -36,23 +46,28 @@ def build_routes(policy: Policy, weights: Weights) -> dict[str, bytes]:
             )
         ],
     )
-    return {ROUTE_CONFIGURATION: bytes(configuration)}
+    with_routes = bytes(host) + repeated(_ROUTES_OF_HOST, [*routes, bytes(_nowhere())])
+    return {ROUTE_CONFIGURATION: bytes(configuration) + repeated(_HOSTS, [with_routes])}
+
+
+def _serialised(route: Route, weights: Weights) -> Iterator[bytes]:
+    return (bytes(item) for item in _expand(route, weights))
 
 
 def _expand(route: Route, weights: Weights) -> list[route_v3.Route]:
-    """A pay route becomes one route a channel, an entry route one a variant, and both end with a direct 503.
+    """A route that goes by channel becomes one a channel, an entry route one a variant, and both end with a direct 503.
 
     What no decision picked reaches no service. The last one is also what matches before ext_authz has decided, so it
     has every filter that one of the others needs, since Envoy adds none later. There they do nothing: a refusal passes
     no ext_proc.
     """
-    decision = ext_authz_filter.per_route(route)
-    if not route.variants and not route.is_pay:
+    decision = {**local_rate_limit.per_route(route), **ext_authz_filter.per_route(route)}
+    if not route.variants and not route.by_channel:
         return [_forward(route, route.name, None, weights, {**decision, **ext_proc_filters.per_route(route)})]
     waiting = {**decision, **ext_proc_filters.idle(ext_proc_filters.needed(route))}
     found = route.variants or (route,)
     return [
-        *(item for one in found for item in _chosen(one, weights, {**waiting, **ext_proc_filters.per_route(one)})),
+        *(item for one in found for item in _chosen(one, weights, waiting)),
         route_v3.Route(
             name=route.name,
             match=envoy_match(route.match),
@@ -62,10 +77,19 @@ def _expand(route: Route, weights: Weights) -> list[route_v3.Route]:
     ]
 
 
-def _chosen(route: Route, weights: Weights, filters: dict[str, Any]) -> list[route_v3.Route]:
-    if not route.is_pay:
-        return [_forward(route, route.name, None, weights, filters)]
-    return [_forward(route, f"{route.name}/{channel.name}", channel, weights, filters) for channel in route.channels]
+def _chosen(route: Route, weights: Weights, waiting: dict[str, Any]) -> list[route_v3.Route]:
+    if not route.by_channel:
+        return [_forward(route, route.name, None, weights, {**waiting, **ext_proc_filters.per_route(route)})]
+    return [
+        _forward(
+            route,
+            f"{route.name}/{channel.name}",
+            channel,
+            weights,
+            {**waiting, **ext_proc_filters.per_route(route, channel)},
+        )
+        for channel in route.channels
+    ]
 
 
 def _forward(
@@ -76,29 +100,42 @@ def _forward(
     picked = [] if channel is None else [exact_header(CHANNEL_HEADER, channel.name)]
     if route.signed_parameters:
         picked.append(exact_header(ROUTE_HEADER, route.name))
+    rewriting = route.forwarding.rewriting
     action = route_v3.RouteAction(
-        weighted_clusters=_split(service, weights[service]),
+        weighted_clusters=_split(route, service, weights[service]),
         # Sticky: the same merchant hashes to the same version as long as the order of the clusters stays.
         hash_policy=[
             route_v3.RouteActionHashPolicy(header=route_v3.RouteActionHashPolicyHeader(header_name=SPLIT_HEADER))
         ],
         timeout=datetime.timedelta(milliseconds=route.timeout_ms),
-        idle_timeout=ext_proc_filters.idle_timeout(route),
-        # No retry_policy, here or above: a payment is never sent twice.
+        idle_timeout=_shortest(ext_proc_filters.idle_timeout(route, channel), route.forwarding.idle_timeout_ms),
+        retry_policy=retry_policy(route.forwarding.retry),
+        request_mirror_policies=mirror_policies(route.forwarding.mirrors),
+        prefix_rewrite=rewriting.prefix or "",
+        host_rewrite_literal=rewriting.host,
     )
     return route_v3.Route(
         name=name,
         match=envoy_match(route.match, picked),
         route=action,
         # What we are to read must not come compressed.
-        request_headers_to_remove=["accept-encoding"] if ext_proc_filters.reads_answer(route) else [],
-        typed_per_filter_config=filters,
+        request_headers_to_remove=[
+            *rewriting.removed,
+            *(["accept-encoding"] if ext_proc_filters.reads_answer(route, channel) else []),
+        ],
+        request_headers_to_add=headers_to_add(rewriting),
+        typed_per_filter_config={**filters, **faults.per_route(route)},
     )
 
 
-def _split(service: str, weights: Mapping[str, int]) -> route_v3.WeightedCluster:
+def _shortest(limit: datetime.timedelta | None, idle_timeout_ms: int | None) -> datetime.timedelta | None:
+    own = None if idle_timeout_ms is None else datetime.timedelta(milliseconds=idle_timeout_ms)
+    return min((one for one in (limit, own) if one is not None), default=None)
+
+
+def _split(route: Route, service: str, weights: Mapping[str, int]) -> route_v3.WeightedCluster:
     clusters = [
-        route_v3.WeightedClusterClusterWeight(name=version_cluster(service, version), weight=weight)
+        route_v3.WeightedClusterClusterWeight(name=fallbacks.cluster_of(route, service, version), weight=weight)
         for version, weight in weights.items()
     ]
     return route_v3.WeightedCluster(clusters=clusters, use_hash_policy=True)

@@ -1,10 +1,12 @@
-"""Owns what is known of each connected Envoy: per type what was sent, acknowledged and refused, in its own words."""
+"""Owns what is known of each connected Envoy: what kind it is, and per type what was sent, acknowledged and refused."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+GATEWAY, SIDECAR = "gateway", "sidecar"
 
 
 @dataclass(slots=True)
@@ -20,11 +22,21 @@ class TypeState:
     """Envoy's own message about it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Node:
-    """One stream of one Envoy."""
+    """One stream of one Envoy, as its bootstrap's node describes it.
+
+    `zone`: the metadata paymesh.region, else the zone of its locality; empty: not told. `kind`, `application`: the
+    metadata paymesh.kind and paymesh.application.
+    `problem`: why there is nothing for it.
+    """
 
     id: str
+    zone: str = ""
+    kind: str = GATEWAY
+    application: str = ""
+    delta: bool = False
+    problem: str = ""
     connected_at_s: float = field(default_factory=time.time)
     types: dict[str, TypeState] = field(default_factory=dict)
 

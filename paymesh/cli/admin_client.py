@@ -15,18 +15,23 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 
 from control_plane.admin import admin_pb2, admin_pb2_grpc
+from paymesh.cli.admin_channel import UnusableFile, add_admin_arguments, admin_channel
 from paymesh.cli.verbs import Verbs
 from paymesh.payments.percent import format_percent, parse_percent
 
 DEFAULT_ADMIN = "127.0.0.1:18001"
 _CALL_SECONDS = 5.0
+_WATCH_SECONDS = 1.0
+_CLEAR = "\x1b[H\x1b[2J"
+"""Cursor home, screen cleared (ECMA-48: CUP, ED)."""
 
 
 def add_status_parser(verbs: Verbs) -> None:
     parser = verbs.add_parser("status", help="nodes, what each acknowledged or refused, set and actual weights")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    _add_admin(parser)
-    parser.set_defaults(run=lambda args: _call(args.admin, lambda stub: _status(stub, args)))
+    parser.add_argument("--watch", action="store_true", help="again each second, until ^C")
+    add_admin_arguments(parser, DEFAULT_ADMIN, "of the control plane")
+    parser.set_defaults(run=_run_status)
 
 
 def add_set_weight_parser(verbs: Verbs) -> None:
@@ -40,8 +45,8 @@ def add_set_weight_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--wait", type=int, default=10, metavar="SECONDS", help="until the nodes confirmed it (default 10; 0: do not)"
     )
-    _add_admin(parser)
-    parser.set_defaults(run=lambda args: _call(args.admin, lambda stub: _set_weight(stub, args)))
+    add_admin_arguments(parser, DEFAULT_ADMIN, "of the control plane")
+    parser.set_defaults(run=lambda args: _call(args, lambda stub: _set_weight(stub, args)))
 
 
 async def set_weights_and_wait(
@@ -77,20 +82,19 @@ def parse_weights(texts: list[str]) -> dict[str, int]:
     return weights
 
 
-def _add_admin(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--admin", default=DEFAULT_ADMIN, metavar="HOST:PORT", help=f"default {DEFAULT_ADMIN}")
-
-
-def _call(admin: str, act: Callable[[admin_pb2_grpc.AdminStub], Awaitable[int]]) -> int:
+def _call(args: argparse.Namespace, act: Callable[[admin_pb2_grpc.AdminStub], Awaitable[int]]) -> int:
     async def inside() -> int:
-        async with grpc.aio.insecure_channel(admin) as channel:
+        async with admin_channel(args) as channel:
             return await act(admin_pb2_grpc.AdminStub(channel))
 
     try:
         return asyncio.run(inside())
+    except UnusableFile as error:
+        print(error, file=sys.stderr)
+        return 2
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
-            print(f"no control plane answers on {admin} (--admin names another address)", file=sys.stderr)
+            print(f"no control plane answers on {args.admin} (--admin names another address)", file=sys.stderr)
         else:
             print(error.details(), file=sys.stderr)
         return 2
@@ -133,22 +137,50 @@ async def _confirmed(stub: admin_pb2_grpc.AdminStub, service: str, timeout_s: fl
         await asyncio.sleep(0.05)
 
 
+def _run_status(args: argparse.Namespace) -> int:
+    if not args.watch:
+        return _call(args, lambda stub: _status(stub, args))
+    while True:
+        # A connection each time: one that waits to reconnect would show a control plane as gone after it came back.
+        if sys.stdout.isatty() and args.output == "table":
+            print(_CLEAR, end="")
+        _call(args, lambda stub: _status(stub, args))
+        if args.output == "table":
+            print()
+        sys.stdout.flush()
+        time.sleep(_WATCH_SECONDS)
+
+
 async def _status(stub: admin_pb2_grpc.AdminStub, args: argparse.Namespace) -> int:
     status: admin_pb2.StatusResponse = await stub.Status(admin_pb2.StatusRequest(), timeout=_CALL_SECONDS)
     if args.output == "json":
-        print(json.dumps(MessageToDict(status, preserving_proto_field_name=True), indent=2))
+        # Watched, each state is one line, for programs that read line by line.
+        indent = None if args.watch else 2
+        print(json.dumps(MessageToDict(status, preserving_proto_field_name=True), indent=indent))
         return 0
     print(f"policy {status.policy_version}")
     for problem in status.policy_problems:
         print(f"  refused: {problem}")
+    if status.rolled_back:
+        print(f"  rolled back: {status.rolled_back}")
+    for cluster, problem in sorted(status.discovery_problems.items()):
+        print(f"  hosts of {cluster} stay as they were: {problem}")
     print("\nNODE                 TYPE                    SENT              ACKED             NACK")
     for node in status.nodes:
         for item in node.types:
             nack = f"{item.nacked_version} {item.nack_message}" if item.nacked_version else "-"
             row = f"{node.id:<20} {item.type:<23} {item.sent_version:<17} {item.acked_version or '-':<17} {nack}"
             print(row)
+        if node.problem:
+            print(f"{node.id:<20} gets nothing: {node.problem}")
+        if node.held:
+            print(f"{'':<20} held on its last good configuration: {node.held}")
     if not status.nodes:
         print("(none connected)")
+    if status.subscribers:
+        print("\nSERVICE THAT GETS THE POLICY              SENT              ACKED")
+    for one in status.subscribers:
+        print(f"{one.id:<41} {one.sent_version or '-':<17} {one.acked_version or '-':<17} {one.nack_message}")
     unconfirmed = "differs" if status.nodes else "unknown"
     print("\nSERVICE              VERSION       SET      ACTUAL")
     for service in status.services:

@@ -28,7 +28,7 @@ from paymesh.payments.policy.problems import PolicyErrors
 if TYPE_CHECKING:
     from paymesh.cli.verbs import Verbs
 
-_EVENTS = ("decision", "sanitized", "outcome", "access")
+_EVENTS = ("decision", "converted", "sanitized", "outcome", "access")
 """The log events that tell about a request, in the order in which they happen to it."""
 
 

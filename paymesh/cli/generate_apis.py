@@ -10,7 +10,13 @@ from importlib import resources
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
-_PROTOS = ("control_plane/admin/admin.proto", "ext_authz/admin/limits.proto")
+_PROTOS = (
+    "control_plane/admin/admin.proto",
+    "control_plane/config/config.proto",
+    "ext_authz/admin/limits.proto",
+    "paymesh/server/admin_audit.proto",
+    "paymesh/server/policy_documents.proto",
+)
 
 
 def generate(proto: Path, into: Path) -> None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote, unquote
 
 import grpc
 from google.protobuf.json_format import MessageToDict
 
 from ext_authz.admin import limits_pb2, limits_pb2_grpc
+from paymesh.cli.admin_channel import UnusableFile, add_admin_arguments, admin_channel
 from paymesh.cli.admin_client import logged_in
+from paymesh.cli.spans import span
+from paymesh.cli.table import print_table
 from paymesh.cli.verbs import Verbs
 
 DEFAULT_ADMIN = "127.0.0.1:18002"
 _CALL_SECONDS = 5.0
-_SPAN = re.compile(r"(\d{1,7})([smhd])", re.ASCII)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def add_limits_parser(verbs: Verbs) -> None:
@@ -30,16 +30,16 @@ def add_limits_parser(verbs: Verbs) -> None:
     show = acts.add_parser("show", help="what is in force for a merchant, and how much of it is used")
     show.add_argument("merchant")
     show.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    _add_admin(show)
-    show.set_defaults(run=lambda args: _call(args.admin, lambda stub: _show(stub, args)))
+    add_admin_arguments(show, DEFAULT_ADMIN, "of an ext_authz")
+    show.set_defaults(run=lambda args: _call(args, lambda stub: _show(stub, args)))
     setting = acts.add_parser("set", help="set a size for a while, audited; the policy's comes back by itself")
     _add_change(setting)
     setting.add_argument("value", metavar="VALUE", help="200/s, 200/s:400 (burst), 100/10s,2000/1h, or a ceiling: 50")
-    setting.add_argument("--for", dest="seconds", type=_span, required=True, metavar="30m", help="30s, 30m, 2h, 7d")
-    setting.set_defaults(run=lambda args: _call(args.admin, lambda stub: _set(stub, args)))
+    setting.add_argument("--for", dest="seconds", type=span, required=True, metavar="30m", help="30s, 30m, 2h, 7d")
+    setting.set_defaults(run=lambda args: _call(args, lambda stub: _set(stub, args)))
     unset = acts.add_parser("unset", help="end what was set before its time")
     _add_change(unset)
-    unset.set_defaults(run=lambda args: _call(args.admin, lambda stub: _unset(stub, args)))
+    unset.set_defaults(run=lambda args: _call(args, lambda stub: _unset(stub, args)))
 
 
 def _add_change(parser: argparse.ArgumentParser) -> None:
@@ -50,33 +50,23 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reason", required=True, help="kept with the change")
     parser.add_argument("--actor", default=logged_in(), help="who; default: the user logged in")
-    _add_admin(parser)
+    add_admin_arguments(parser, DEFAULT_ADMIN, "of an ext_authz")
 
 
-def _add_admin(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--admin", default=DEFAULT_ADMIN, metavar="HOST:PORT", help=f"of an ext_authz; default {DEFAULT_ADMIN}"
-    )
-
-
-def _span(text: str) -> int:
-    match = _SPAN.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no span of time such as 30s, 30m, 2h or 7d")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _call(admin: str, act: Callable[[limits_pb2_grpc.LimitsStub], Awaitable[int]]) -> int:
+def _call(args: argparse.Namespace, act: Callable[[limits_pb2_grpc.LimitsStub], Awaitable[int]]) -> int:
     async def inside() -> int:
-        async with grpc.aio.insecure_channel(admin) as channel:
+        async with admin_channel(args) as channel:
             return await act(limits_pb2_grpc.LimitsStub(channel))
 
     try:
         return asyncio.run(inside())
+    except UnusableFile as error:
+        print(error, file=sys.stderr)
+        return 2
     except grpc.aio.AioRpcError as error:
         # The service's own words where it has some: "not recorded" is UNAVAILABLE as well.
         silent = error.code() is grpc.StatusCode.UNAVAILABLE and not (error.details() or "").startswith("not recorded")
-        text = f"no ext_authz answers on {admin} (--admin names another address)" if silent else error.details()
+        text = f"no ext_authz answers on {args.admin} (--admin names another address)" if silent else error.details()
         print(text, file=sys.stderr)
         return 2
 
@@ -90,14 +80,14 @@ async def _show(stub: limits_pb2_grpc.LimitsStub, args: argparse.Namespace) -> i
     for one in answer.limits:
         used = ", ".join(f"{usage.used} of {usage.of}" for usage in one.usage)
         rows.append((one.limit, " ".join(one.key), one.kind, one.size, one.size_from, used or "-", one.mode))
-    _print_table(rows)
+    print_table(rows)
     if not answer.limits:
         print("(no limit applies to its routes)")
     if not answer.usage_known:
         print("shared state cannot be asked: what is used is not known", file=sys.stderr)
     if answer.overrides:
         print()
-        _print_table(
+        print_table(
             [("OVERRIDE", "SIZE", "UNTIL", "BY", "REASON")]
             + [
                 (
@@ -139,9 +129,3 @@ def _key(text: str) -> tuple[str, list[str]]:
 
 def _moment(unix_s: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(unix_s))
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

@@ -12,10 +12,14 @@ from paymesh.server import grpc_experiments
 grpc_experiments.apply()
 
 from paymesh.cli.admin_client import add_set_weight_parser, add_status_parser  # noqa: E402
+from paymesh.cli.audit import add_audit_parser  # noqa: E402
+from paymesh.cli.config import add_config_parser  # noqa: E402
 from paymesh.cli.demo.command import add_demo_parser  # noqa: E402
+from paymesh.cli.events import add_events_parser  # noqa: E402
 from paymesh.cli.explain import add_explain_parser  # noqa: E402
 from paymesh.cli.field_values import add_decrypt_parser, add_hash_parser  # noqa: E402
 from paymesh.cli.limits import add_limits_parser  # noqa: E402
+from paymesh.cli.payments import add_payments_parser  # noqa: E402
 from paymesh.cli.up import add_up_parser  # noqa: E402
 from paymesh.cli.validate import add_validate_parser  # noqa: E402
 from paymesh.cli.verify import add_verify_parser  # noqa: E402
@@ -30,7 +34,11 @@ VERBS = (
     add_hash_parser,
     add_status_parser,
     add_set_weight_parser,
+    add_config_parser,
+    add_audit_parser,
     add_limits_parser,
+    add_payments_parser,
+    add_events_parser,
 )
 
 

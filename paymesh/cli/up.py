@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from pathlib import Path
 
-from paymesh.cli.stack.envoy_binary import EnvoyNotFound
 from paymesh.cli.stack.local_stack import DEMO_POLICY, LocalStack, StackError, StackOptions
 from paymesh.cli.stack.ports import Ports, flag
 from paymesh.cli.stack.processes import LOG_LEVELS
 from paymesh.cli.verbs import Verbs
+from paymesh.server.envoy_binary import EnvoyNotFound
 
 
 def add_up_parser(verbs: Verbs) -> None:

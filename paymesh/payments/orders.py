@@ -64,6 +64,8 @@ class OrderTerms:
     currency: str | None
     app_id: str | None
     seller_id: str | None
+    begun_at_s: int | None = None
+    """Unix seconds of the first attempt: providers may know an order by it, so each repeat tells the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,25 @@ def matches(match: RouteMatch, request: Request) -> bool:
         values = request.headers.get(header.name)
         if values is None or (header.exact is not None and header.exact not in values):
             return False
+    if match.cookies and not _cookies_match(match, request):
+        return False
     if not match.query_parameters:
         return True
     parameters = query_parameters(request.query)
     return all(
         query.name in parameters and (query.exact is None or parameters[query.name] == query.exact)
         for query in match.query_parameters
+    )
+
+
+def _cookies_match(match: RouteMatch, request: Request) -> bool:
+    """Of a cookie that is there more than once, any will do; each `cookie` header is looked at by itself."""
+    pairs = [part.strip(" \t") for value in request.headers.get("cookie", ()) for part in value.split(";")]
+    return all(
+        any(pair.startswith(f"{cookie.name}=") for pair in pairs)
+        if cookie.exact is None
+        else f"{cookie.name}={cookie.exact}" in pairs
+        for cookie in match.cookies
     )
 
 

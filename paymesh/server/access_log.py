@@ -81,6 +81,10 @@ class Finished:
     """What ext_authz said in its metadata; empty if it never decided."""
     outcome: str
     """What ext_proc read of the answer: an `Outcome`; empty if it did not."""
+    ended: bool = False
+    """ext_proc has recorded how the attempt ended."""
+    fault: str = ""
+    """Whose fault it is that no money moved, as ext_proc read it: a `Fault`; empty if it did not."""
 
 
 class Listener(Protocol):
@@ -153,7 +157,7 @@ def read_entry(entry: accesslog_pb2.HTTPAccessLogEntry) -> Finished:
     common = entry.common_properties
     flags = _read_flags(common.response_flags) if common.HasField("response_flags") else frozenset()
     metadata = common.metadata.filter_metadata
-    observed = metadata.get(names.OUTCOME_NAMESPACE)
+    observed = _read_strings(metadata.get(names.OUTCOME_NAMESPACE))
     return Finished(
         request_id=entry.request.request_id,
         status=entry.response.response_code.value,
@@ -164,7 +168,9 @@ def read_entry(entry: accesslog_pb2.HTTPAccessLogEntry) -> Finished:
         # Without an address no host was chosen; with this flag none could be connected to.
         reached_service=common.HasField("upstream_remote_address") and "UF" not in flags,
         decision=_read_strings(metadata.get(names.AUTHZ_FILTER)),
-        outcome=_read_strings(observed).get(names.META_OUTCOME, ""),
+        outcome=observed.get(names.META_OUTCOME, ""),
+        ended=names.META_ENDED in observed,
+        fault=observed.get(names.META_FAULT, ""),
     )
 
 

@@ -11,9 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -25,8 +23,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from paymesh.server.binding import bind, new_server
-from paymesh.server.logs import configure_logging, log, stop_logging
-from paymesh.server.metrics import MetricsEndpoint, new_registry
+from paymesh.server.logs import log
+from paymesh.server.metrics import new_registry
+from paymesh.server.process_life import metrics_on, run_until_told
 from paymesh.server.startup import StartupError
 from paymesh.server.tls import TlsOptions, tls_options
 
@@ -112,27 +111,15 @@ def _fail(name: str, message: str) -> NoReturn:
 
 def run_service(options: ServerOptions, build: Build) -> int:
     """Run until SIGTERM or SIGINT; the exit code. 0: stopped as told. 2: could not start (said on stderr). 1: a bug."""
-    configure_logging(options.name, options.log_level)
-    last_resort = _last_resort(options.drain_seconds + _LAST_RESORT_S)
-    try:
-        asyncio.run(_serve(options, build, last_resort))
-    except StartupError as error:
-        stop_logging()
-        print(f"{options.name}: {error}", file=sys.stderr)  # noqa: T201 - for a person at a terminal
-        return 2
-    except Exception:
-        _LOG.exception("crashed")
-        return 1
-    else:
-        return 0
-    finally:
-        last_resort.cancel()
-        stop_logging()
+    gone_within_s = options.drain_seconds + _LAST_RESORT_S
+    return run_until_told(
+        options.name, options.log_level, gone_within_s, lambda signals: _serve(options, build, signals)
+    )
 
 
-async def _serve(options: ServerOptions, build: Build, last_resort: threading.Timer) -> None:
+async def _serve(options: ServerOptions, build: Build, signals: Callable[[], asyncio.Event]) -> None:
     async with _runtime(options) as runtime:
-        stop = _stop_on_signals(last_resort)
+        stop = signals()
         built = build(runtime)
         await built.__aenter__()
         try:
@@ -151,21 +138,16 @@ async def _serve(options: ServerOptions, build: Build, last_resort: threading.Ti
 @contextlib.asynccontextmanager
 async def _runtime(options: ServerOptions) -> AsyncIterator[ServiceRuntime]:
     server = new_server()
-    metrics = None
     try:
         runtime = ServiceRuntime(
             server, Health(options.name), new_registry(), bind(server, options.listen, options.tls)
         )
         await runtime.health.set_serving(False)  # the servicer begins with SERVING
         health_pb2_grpc.add_HealthServicer_to_server(runtime.health.servicer, server)
-        if options.metrics_listen:
-            metrics = MetricsEndpoint(runtime.metrics, options.metrics_listen)
-            log(_LOG, "metrics", address=metrics.address)
-        yield runtime
+        with metrics_on(runtime.metrics, options.metrics_listen):
+            yield runtime
     finally:
         await server.stop(None)
-        if metrics is not None:
-            metrics.stop()
 
 
 async def _drain(runtime: ServiceRuntime, drain_seconds: float) -> None:
@@ -177,29 +159,3 @@ async def _drain(runtime: ServiceRuntime, drain_seconds: float) -> None:
             await runtime.server.stop(drain_seconds)
     except TimeoutError:
         log(_LOG, "calls_abandoned", seconds=drain_seconds)
-
-
-def _stop_on_signals(last_resort: threading.Timer) -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT, which also starts the timer: a start that hangs must end, too."""
-    stop = asyncio.Event()
-
-    def on_signal() -> None:
-        if not stop.is_set():
-            stop.set()
-            last_resort.start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    return stop
-
-
-def _last_resort(seconds: float) -> threading.Timer:
-    # A task that swallows its cancellation would keep asyncio.run() from ever returning.
-    def leave() -> None:
-        log(_LOG, "stopped_by_force", seconds=seconds)
-        stop_logging()
-        os._exit(1)
-
-    timer = threading.Timer(seconds, leave)
-    timer.daemon = True
-    return timer

@@ -12,35 +12,34 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
-from envoy.config.trace.v3 import opentelemetry_pb2, zipkin_pb2  # noqa: F401
-
-# Imported only so that what is packed into an Any can be printed.
-from envoy.extensions.access_loggers.file.v3 import file_pb2  # noqa: F401
-from envoy.extensions.access_loggers.grpc.v3 import als_pb2  # noqa: F401
-from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2  # noqa: F401
-from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2  # noqa: F401
-from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2  # noqa: F401
-from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2  # noqa: F401
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa: F401
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from control_plane.resources.names import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE
+from control_plane.resources.names import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE
+from control_plane.resources.packed_types import load_packed_types
 from control_plane.settings import GatewaySettings
 from control_plane.weights import effective_weights
 from control_plane.xds.snapshot import build_snapshot
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
 
-SETTINGS = GatewaySettings(("127.0.0.1", 8080), (("127.0.0.1", 9001),), (("127.0.0.1", 9002),), "/dev/stdout")
+SETTINGS = GatewaySettings(
+    ("127.0.0.1", 8080),
+    (("127.0.0.1", 9001),),
+    (("127.0.0.1", 9002),),
+    "/dev/stdout",
+    health_events="/var/log/paymesh/health.json",
+)
 ENVIRON = {"GOLDEN_SECRET": "0123456789abcdef0123456789abcdef"}
+load_packed_types()
 _MESSAGES = {
     "listeners": (LISTENER_TYPE, listener_pb2.Listener),
     "routes": (ROUTE_TYPE, route_pb2.RouteConfiguration),
     "clusters": (CLUSTER_TYPE, cluster_pb2.Cluster),
+    "secrets": (SECRET_TYPE, secret_pb2.Secret),
     "endpoints": (ENDPOINT_TYPE, endpoint_pb2.ClusterLoadAssignment),
 }
 

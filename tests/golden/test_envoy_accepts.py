@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from paymesh.cli.stack.bootstrap import bootstrap_file, render_bootstrap
-from paymesh.cli.stack.envoy_binary import find_envoy
+from paymesh.cli.stack.demo_certificates import authority
+from paymesh.server.envoy_binary import find_envoy
 
+AUTHORITY = authority("golden").certificate_pem.decode()
 TESTDATA = Path(__file__).parent / "testdata"
 POLICIES = sorted(file for file in TESTDATA.glob("*.yaml") if not file.name.endswith(".golden.yaml"))
 
@@ -39,9 +41,25 @@ def static(resources: dict[str, dict[str, Any]]) -> dict[str, Any]:
     # Stricter than a control plane's: a route to an unknown cluster is refused.
     manager["route_config"]["validate_clusters"] = True
     for name, cluster in resources["clusters"].items():
+        if cluster.get("health_checks"):
+            for check in cluster["health_checks"]:
+                check.pop("event_logger", None)  # its folder is on no machine but Envoy's
         if cluster.pop("eds_cluster_config", None) is not None:
             cluster.update(type="STATIC", load_assignment=resources["endpoints"][name])
+        _inline(cluster.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {}), resources)
     return {"static_resources": {"listeners": [listener], "clusters": list(resources["clusters"].values())}}
+
+
+def _inline(tls: dict[str, Any], resources: dict[str, dict[str, Any]]) -> None:
+    """Secrets stand where they are referred to, and hold no files: there are none on this machine."""
+    for config in tls.pop("tls_certificate_sds_secret_configs", []):
+        assert "tls_certificate" in resources["secrets"][config["name"]]
+    combined = tls.get("combined_validation_context", {})
+    if combined:
+        assert "validation_context" in resources["secrets"][combined["validation_context_sds_secret_config"]["name"]]
+        tls["validation_context"] = combined["default_validation_context"]
+        tls["validation_context"]["trusted_ca"] = {"inline_string": AUTHORITY}
+        del tls["combined_validation_context"]
 
 
 @pytest.mark.parametrize("file", POLICIES, ids=lambda file: file.stem)

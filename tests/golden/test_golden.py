@@ -47,7 +47,7 @@ def test_a_payment_without_a_channel_reaches_no_service(file: Path, build: Any) 
     routes = _routes(built)
     for route in built.policy.routes:
         mine = [item for item in routes if item["name"].split("/")[0] == route.name]
-        if not route.is_pay:
+        if not route.by_channel:
             assert [item["name"] for item in mine] == [route.name]
             continue
         *channels, last = mine
@@ -69,9 +69,21 @@ def test_paths_of_no_route_are_404_and_cost_no_decision(file: Path, build: Any) 
 
 
 @each_policy
-def test_nothing_is_ever_sent_twice(file: Path, build: Any) -> None:
-    keys = set(_keys(build(file).resources))
-    assert keys.isdisjoint({"retry_policy", "hedge_policy", "retry_options", "request_mirror_policies"})
+def test_nothing_is_sent_twice_that_a_service_may_have_processed(file: Path, build: Any) -> None:
+    built = build(file)
+    keys = set(_keys(built.resources))
+    assert keys.isdisjoint({"hedge_policy", "retry_options"})
+    assert "retry_policy" not in built.resources["routes"]["paymesh"]["virtual_hosts"][0]
+    for item in _routes(built):
+        route = built.policy.routes_by_name.get(item["name"].split("/")[0])
+        if "request_mirror_policies" in item.get("route", {}):
+            assert route.operation in ("query", "other")
+            assert route.forwarding.mirrors
+        repeated = item.get("route", {}).get("retry_policy", {}).get("retry_on", "")
+        if route is None or route.forwarding.retry is None:
+            assert not repeated
+        elif repeated and route.operation not in ("query", "other"):
+            assert set(repeated.split(",")) <= {"connect-failure", "reset-before-request", "refused-stream"}
 
 
 @each_policy
@@ -86,7 +98,7 @@ def test_traffic_is_split_by_merchant_in_the_order_of_the_policy(file: Path, bui
         assert split["use_hash_policy"] is True
         assert item["route"]["hash_policy"] == [{"header": {"header_name": "x-pay-split"}}]
         names = [cluster["name"].split("|") for cluster in split["clusters"]]
-        assert [version for _, version in names] == versions[names[0][0]]
+        assert [version for _, version, *_ in names] == versions[names[0][0]]
 
 
 @each_policy

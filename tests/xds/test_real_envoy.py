@@ -12,18 +12,19 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 import pytest
+import yaml
 
 from control_plane.admin import admin_pb2, admin_pb2_grpc
 from paymesh.cli.main import main
 from paymesh.cli.stack.bootstrap import render_bootstrap
-from paymesh.cli.stack.envoy_binary import find_envoy
 from paymesh.cli.stack.ports import Ports
+from paymesh.server.envoy_binary import find_envoy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ALL_TYPES = {"Cluster", "ClusterLoadAssignment", "Listener", "RouteConfiguration"}
@@ -56,7 +57,7 @@ class Stack:
         self._environ = {**os.environ, **environ, "PYTHONPATH": str(REPOSITORY)}
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def start_control_plane(self) -> None:
+    def start_control_plane(self, *more: str) -> None:
         address = self.ports.address
         flags = {
             "--policy": str(self.policy),
@@ -68,14 +69,26 @@ class Stack:
             "--access-log": str(self.folder / "access.log"),
             "--state": str(self.folder / "data"),
         }
-        command = [sys.executable, "-m", "control_plane", *(part for flag in flags.items() for part in flag)]
+        command = [sys.executable, "-m", "control_plane", *(part for flag in flags.items() for part in flag), *more]
         self.control_plane = self._start(command, "control_plane.log")
         eventually(self._answers, "the control plane did not start")
 
-    def start_envoy(self, node: str = "gateway-1", admin: str = "envoy_admin") -> subprocess.Popen[bytes]:
+    def start_envoy(
+        self,
+        node: str = "gateway-1",
+        admin: str = "envoy_admin",
+        *,
+        delta: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """`delta`: it asks for changes only. `metadata`: what it says of itself."""
         file = self.folder / f"{node}.yaml"
         ports = {"admin_port": getattr(self.ports, admin), "xds_port": self.ports.xds}
-        file.write_text(render_bootstrap(**ports, node_id=node))
+        document = yaml.safe_load(render_bootstrap(**ports, node_id=node))
+        document["node"]["metadata"] = dict(metadata or {})
+        if delta:
+            document["dynamic_resources"]["ads_config"]["api_type"] = "DELTA_GRPC"
+        file.write_text(yaml.safe_dump(document))
         options = ["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]
         return self._start([str(find_envoy()), "-c", str(file), *options], f"{node}.log")
 
@@ -148,8 +161,9 @@ class Stack:
         return item["route_config"]["virtual_hosts"][0]["routes"]
 
     def envoys_split(self, route: str) -> dict[str, int]:
-        (found,) = [item for item in self.envoys_routes() if item["name"] == route]
-        return {c["name"]: c.get("weight", 0) for c in found["route"]["weighted_clusters"]["clusters"]}
+        """Weights by cluster; nothing where Envoy has no such route (yet)."""
+        found = [item["route"] for item in self.envoys_routes() if item["name"] == route]
+        return {c["name"]: c.get("weight", 0) for one in found for c in one["weighted_clusters"]["clusters"]}
 
     def envoys_clusters(self) -> set[str]:
         """Active ones, not those that still warm."""
@@ -220,7 +234,9 @@ def test_set_weight_reaches_envoy_and_survives_a_killed_control_plane(
 def test_the_command_line_names_what_is_wrong(settled: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     admin = ["--admin", settled.ports.address("admin")]
     assert main(["set-weight", "nobody", "v1=100", "--reason", "a test", *admin]) == 2
-    assert capsys.readouterr().err == "no service nobody (known: card, offline, trade)\n"
+    assert (
+        capsys.readouterr().err == "no service nobody (known: alipay, card, ledger, offline, trade, unionpay, wechat)\n"
+    )
     assert main(["set-weight", "trade", "v1=99", "--reason", "a test", *admin]) == 2
     assert capsys.readouterr().err == "the weights add up to 99.00 percent, not to 100\n"
 

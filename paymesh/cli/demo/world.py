@@ -52,7 +52,7 @@ class World:
 
     def __init__(self, session: aiohttp.ClientSession, gateway: str, keys: Path, samples: Mapping[str, str]) -> None:
         self._session = session
-        self._gateway = gateway
+        self.gateway = gateway
         self._samples = samples
         self.keys = keys
         self.run = secrets.token_hex(4)
@@ -67,7 +67,7 @@ class World:
 
     async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Send exactly these bytes to the gateway: nothing is re-encoded, nothing is followed."""
-        url = URL(f"http://{self._gateway}{target}", encoded=True)
+        url = URL(f"http://{self.gateway}{target}", encoded=True)
         async with self._session.request(
             method, url, headers=headers, data=body or None, allow_redirects=False, skip_auto_headers=["Content-Type"]
         ) as response:

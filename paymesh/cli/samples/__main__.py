@@ -1,4 +1,4 @@
-"""`python -m paymesh.cli.samples trade|wechat|alipay|card|offline`: one sample service until SIGTERM."""
+"""`python -m paymesh.cli.samples trade|wechat|alipay|unionpay|card|offline`: one sample service until SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("--listen", required=True, metavar="HOST:PORT")
     parser.add_argument("--keys", required=True, type=Path, help="folder of the demo's keys")
     parser.add_argument("--version", default="v1", help="trade: told in every answer")
-    parser.add_argument("--database", type=Path, help="trade: SQLite file, shared by its versions")
+    parser.add_argument(
+        "--database", type=Path, help="SQLite file of the books: trade's, shared by its versions; or a simulator's"
+    )
     parser.add_argument("--wechat", default="", help="trade: base URL of the WeChat Pay simulator")
     parser.add_argument("--alipay", default="", help="trade: base URL of the Alipay simulator")
     args = parser.parse_args()
@@ -28,7 +30,7 @@ def main() -> None:
             parser.error("trade needs --database")
         app = build_trade(args.database, args.version, args.wechat, args.alipay, args.keys)
     else:
-        app = SIMULATORS[args.kind](args.keys)
+        app = SIMULATORS[args.kind](args.keys, args.database)
     host, port = host_and_port(args.listen)
     configure_logging(args.kind, "info")
     try:

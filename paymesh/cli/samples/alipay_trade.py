@@ -1,6 +1,7 @@
 """Owns trade's Alipay side: `gateway.do` (v2), the REST API (v3) and Alipay's notifications, on trade's books.
 
-Answers as Alipay does and signs with the platform's key. Behind the gateway it verifies nothing again.
+Answers as Alipay does and signs with the platform's key. Behind the gateway it verifies nothing again; as Alipay's
+simulator (`simulators.py`) it does.
 """
 
 from __future__ import annotations
@@ -35,12 +36,30 @@ class Failed(Exception):  # noqa: N818 - Alipay's own word
         self.sub_code, self.message, self.code = sub_code, message, code
 
 
-class AlipayTrade:
-    """The handlers. Orders belong to `x-pay-merchant`, which nobody but the gateway can write."""
+Caller = Callable[[web.Request, Mapping[str, str]], tuple[str, str]]
+"""Whose order it is and by which channel, from a call and its parameters. Raises Failed."""
 
-    def __init__(self, books: Books, keys: Path) -> None:
+
+def behind_gateway(request: web.Request, _: Mapping[str, str]) -> tuple[str, str]:
+    """Orders belong to `x-pay-merchant`, which nobody but the gateway can write."""
+    return request.headers.get("x-pay-merchant", ""), request.headers.get("x-pay-channel", "alipay")
+
+
+class AlipayTrade:
+    """The handlers."""
+
+    def __init__(
+        self,
+        books: Books,
+        keys: Path,
+        caller: Caller = behind_gateway,
+        begun: Callable[[str, str, str], None] = lambda *_: None,
+    ) -> None:
+        """`begun` hears merchant, number and subject of every order that comes."""
         self._books = books
         self._keys = keys
+        self._caller = caller
+        self._begun = begun
         self._operations: dict[str, Callable[[str, str, Fields], Fields]] = {
             "precreate": self._precreate,
             "pay": self._pay,
@@ -55,19 +74,24 @@ class AlipayTrade:
         return AlipayProvider.from_folder(self._keys)
 
     def install(self, app: web.Application) -> None:
-        app.router.add_get(GATEWAY_PATH, self._v2)
-        app.router.add_post(GATEWAY_PATH, self._v2)
+        self.install_gateway(app)
         app.router.add_post("/v3/alipay/trade/{operation}", self._v3)
         app.router.add_post("/notify/alipay", self._notified)
+
+    def install_gateway(self, app: web.Application) -> None:
+        """`gateway.do` alone."""
+        app.router.add_get(GATEWAY_PATH, self._v2)
+        app.router.add_post(GATEWAY_PATH, self._v2)
 
     async def _v2(self, request: web.Request) -> web.Response:
         parameters = parameters_of(request.query_string, await request.read())
         charset, method = parameters["charset"], parameters.get("method", "")
         try:
+            caller = self._caller(request, parameters)
             if not method.startswith("alipay.trade."):
                 raise Failed("isv.invalid-method", "no such method", "40002")  # noqa: TRY301
             biz_content = _object(parameters.get("biz_content", ""))
-            result = await self._perform(request, method.removeprefix("alipay.trade."), biz_content)
+            result = await self._perform(caller, method.removeprefix("alipay.trade."), biz_content)
             document: Fields = {"code": "10000", "msg": "Success", **result}
         except Failed as failed:
             document = {
@@ -84,19 +108,19 @@ class AlipayTrade:
     async def _v3(self, request: web.Request) -> web.Response:
         try:
             fields = _object(_data(request.headers.get("Content-Type", ""), await request.read()))
-            status, document = 200, await self._perform(request, request.match_info["operation"], fields)
+            operation = request.match_info["operation"]
+            status, document = 200, await self._perform(behind_gateway(request, {}), operation, fields)
         except Failed as failed:
             status, document = 400, {"code": failed.sub_code.removeprefix("isv."), "message": failed.message}
         body = json.dumps(document, ensure_ascii=False).encode()
         headers = {"Content-Type": "application/json;charset=UTF-8", **self._provider.sign_v3(body)}
         return web.Response(status=status, body=body, headers=headers)
 
-    async def _perform(self, request: web.Request, operation: str, fields: Fields) -> Fields:
+    async def _perform(self, caller: tuple[str, str], operation: str, fields: Fields) -> Fields:
         perform = self._operations.get(operation)
         if perform is None:
             raise Failed("isv.invalid-method", "no such method", "40002")
-        merchant, channel = request.headers.get("x-pay-merchant", ""), request.headers.get("x-pay-channel", "alipay")
-        return await asyncio.to_thread(perform, merchant, channel, fields)
+        return await asyncio.to_thread(perform, *caller, fields)
 
     async def _notified(self, request: web.Request) -> web.Response:
         notice = parameters_of("", await request.read())
@@ -143,9 +167,11 @@ class AlipayTrade:
         if not order_no:
             raise Failed("ACQ.INVALID_PARAMETER", "out_trade_no is missing")
         try:
-            return self._books.begin(merchant, order_no, channel, amount, "CNY")
+            order = self._books.begin(merchant, order_no, channel, amount, "CNY")
         except Conflict:
             raise Failed("ACQ.CONTEXT_INCONSISTENT", "the order differs") from None
+        self._begun(merchant, order_no, str(fields.get("subject", "")))
+        return order
 
     def _find(self, merchant: str, fields: Fields) -> Order:
         order = self._books.find(merchant, str(fields.get("out_trade_no", "")))

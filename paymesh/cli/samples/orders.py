@@ -42,11 +42,16 @@ class Conflict(Exception):  # noqa: N818 - it names what was found
 
 
 class Books:
-    """Blocking: call it in a thread."""
+    """Blocking: call it in a thread. Without a file they are gone when the process is."""
 
-    def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, file: Path | None) -> None:
         self._lock = threading.Lock()
+        if file is None:
+            self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            self._database.execute(_SCHEMA)
+            self._database.execute(_REFUNDS)
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(file, timeout=5, isolation_level=None, check_same_thread=False)
         # Both versions start at once on a new file, and SQLite's own timeout does not wait for a change of the journal
         # mode ("database is locked" in one start of eight): one after the other, then.
@@ -78,6 +83,16 @@ class Books:
                 (merchant, order_no),
             ).fetchone()
         return None if row is None else Order(*row)
+
+    def all_orders(self) -> list[tuple[Order, int]]:
+        """Every order, with what was refunded of it."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT merchant, order_no, channel, amount, currency, state, transaction_id, paid_times, coalesce("
+                "(SELECT sum(amount) FROM refunds r WHERE r.merchant = o.merchant AND r.order_no = o.order_no), 0) "
+                "FROM orders o ORDER BY merchant, order_no"
+            ).fetchall()
+        return [(Order(*row[:-1]), row[-1]) for row in rows]
 
     def find_paid(self, merchant: str, transaction_id: str) -> Order | None:
         """The paid order by the number that its channel gave it."""

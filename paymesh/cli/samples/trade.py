@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from paymesh.cli.samples import payer
 from paymesh.cli.samples.alipay_trade import AlipayTrade
+from paymesh.cli.samples.invented import token
 from paymesh.cli.samples.orders import Books, Conflict, Order
 from paymesh.cli.samples.received import Received
 from paymesh.cli.samples.unionpay_trade import UnionpayTrade
@@ -67,13 +68,13 @@ class Trade:
         self._books.close()
 
     async def _native(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        order = json.loads(body)
+        order = json.loads(await request.read())
         try:
             await self._begin(request, str(order["out_trade_no"]), order["amount"])
         except Conflict:
             return await self._signed(request, 400, {"code": "INVALID_REQUEST", "message": "the order differs"})
-        return await self._relay(request, f"{self._wechat}/v3/pay/transactions/native", body)
+        code_url = f"weixin://wxpay/bizpayurl?pr={token(str(order['out_trade_no']))}"
+        return await self._signed(request, 200, {"code_url": code_url})
 
     async def _wechat_query(self, request: web.Request) -> web.Response:
         order = await self._find(request)

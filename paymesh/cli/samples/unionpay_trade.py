@@ -1,20 +1,21 @@
 """Owns trade's UnionPay side (5.1.0): transactions, queries and UnionPay's notifications, on trade's books.
 
-Signs answers as UnionPay does: with its certificate, or with the secure key for a merchant that signed so.
+Signs answers as UnionPay does: with its certificate, or with the secure key for a merchant that signed so. Behind the
+gateway it verifies nothing again; as UnionPay's simulator (`simulators.py`) it does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from paymesh.cli.demo.unionpay_signing import APP, BACK, FRONT, QUERY, UnionpayProvider, signed_11, write_answer
+from paymesh.cli.samples.invented import token, unionpay_number
 from paymesh.cli.samples.orders import Books, Conflict, Order
 
 Fields = Mapping[str, str]
@@ -37,15 +38,34 @@ _DIFFERS = {"respCode": "12", "respMsg": "重复交易[6002000]"}
 _NOT_VALID = {"respCode": "10", "respMsg": "报文格式错误[6100030]"}
 _NOT_PAID = {"respCode": "35", "respMsg": "原交易状态不正确[2600001]"}
 _STATE = {"NOTPAY": "05", "SUCCESS": "00", "CLOSED": "36"}
-PAY, REFUND = "01", "04"
+_NOT_SIGNED = {"respCode": "11", "respMsg": "验证签名失败[9100004]"}
+PAY, REFUND, UNDO = "01", "04", "31"
+_SCANS, _SCANNED = "06", "07"
+"""`txnSubType` of a payment: the payer's code was scanned, and so it is paid; or the payer will scan ours."""
+Caller = Callable[[web.Request, Fields], tuple[str, str] | None]
+"""Whose order it is and by which channel; None: nobody known has signed it."""
+
+
+def behind_gateway(request: web.Request, _: Fields) -> tuple[str, str] | None:
+    """Orders belong to `x-pay-merchant`, which nobody but the gateway can write."""
+    return request.headers.get("x-pay-merchant", ""), request.headers.get("x-pay-channel", "unionpay")
 
 
 class UnionpayTrade:
-    """The handlers. Orders belong to `x-pay-merchant`, which nobody but the gateway can write."""
+    """The handlers."""
 
-    def __init__(self, books: Books, keys: Path) -> None:
+    def __init__(
+        self,
+        books: Books,
+        keys: Path,
+        caller: Caller = behind_gateway,
+        begun: Callable[[str, str, str], None] = lambda *_: None,
+    ) -> None:
+        """`begun` hears merchant, number and subject of every order that comes."""
         self._books = books
         self._keys = keys
+        self._caller = caller
+        self._begun = begun
 
     @functools.cached_property
     def _provider(self) -> UnionpayProvider:
@@ -53,25 +73,37 @@ class UnionpayTrade:
         return UnionpayProvider.from_folder(self._keys)
 
     def install(self, app: web.Application) -> None:
+        self.install_gateway(app)
+        app.router.add_post("/notify/unionpay", self._notified)
+
+    def install_gateway(self, app: web.Application) -> None:
+        """What UnionPay itself serves."""
         for path in (BACK, FRONT, APP):
             app.router.add_post(path, self._transact)
         app.router.add_post(QUERY, self._queried)
-        app.router.add_post("/notify/unionpay", self._notified)
 
     async def _transact(self, request: web.Request) -> web.Response:
-        fields, merchant = await _form(request), request.headers.get("x-pay-merchant", "")
-        if fields.get("txnType") == REFUND:
+        fields = await _form(request)
+        caller = self._caller(request, fields)
+        if caller is None:
+            return self._answer(fields, _NOT_SIGNED)
+        merchant, channel = caller
+        if fields.get("txnType") in (REFUND, UNDO):
             result = await asyncio.to_thread(self._refund, merchant, fields)
         else:
-            channel = request.headers.get("x-pay-channel", "unionpay")
             result = await asyncio.to_thread(self._pay, merchant, channel, fields)
         if result is _OK and request.path == APP:
             result = {**_OK, "tn": _number(fields)}
+        elif result is _OK and fields.get("txnType") == PAY and fields.get("txnSubType") == _SCANNED:
+            result = {**_OK, "qrCode": f"https://qr.95516.example/{token(fields['orderId'])}"}
         return self._answer(fields, result)
 
     async def _queried(self, request: web.Request) -> web.Response:
-        fields, merchant = await _form(request), request.headers.get("x-pay-merchant", "")
-        order = await asyncio.to_thread(self._books.find, merchant, fields.get("orderId", ""))
+        fields = await _form(request)
+        caller = self._caller(request, fields)
+        if caller is None:
+            return self._answer(fields, _NOT_SIGNED)
+        order = await asyncio.to_thread(self._books.find, caller[0], fields.get("orderId", ""))
         return self._answer(fields, _NO_ORDER if order is None else _state(order))
 
     async def _notified(self, request: web.Request) -> web.Response:
@@ -91,6 +123,9 @@ class UnionpayTrade:
             self._books.begin(merchant, order_no, channel, int(amount), "CNY")
         except Conflict:
             return _DIFFERS
+        self._begun(merchant, order_no, fields.get("riskRateInfo", ""))
+        if fields.get("txnSubType") == _SCANS:
+            self._books.pay(merchant, order_no, _number(fields))
         return _OK
 
     def _refund(self, merchant: str, fields: Fields) -> Fields:
@@ -101,6 +136,8 @@ class UnionpayTrade:
         order = self._books.find_paid(merchant, fields.get("origQryId", ""))
         if order is None:
             return _NO_ORDER
+        if fields.get("txnType") == UNDO and int(amount) != order.amount:
+            return _NOT_PAID
         done = self._books.refund(merchant, order.order_no, fields.get("orderId", ""), int(amount))
         return _NOT_PAID if done is None else _OK
 
@@ -116,7 +153,7 @@ class UnionpayTrade:
 
 
 async def _form(request: web.Request) -> dict[str, str]:
-    return dict(parse_qsl((await request.read()).decode("ascii", "replace")))
+    return dict(parse_qsl((await request.read()).decode("ascii", "replace"), keep_blank_values=True))
 
 
 def _state(order: Order) -> dict[str, str]:
@@ -125,5 +162,4 @@ def _state(order: Order) -> dict[str, str]:
 
 def _number(fields: Fields) -> str:
     """Twenty-one digits, the same for the same order."""
-    digest = hashlib.sha256(f"{fields.get('merId')} {fields.get('orderId')}".encode()).hexdigest()
-    return f"{int(digest[:18], 16):021}"[:21]
+    return unionpay_number(fields.get("merId", ""), fields.get("orderId", ""))

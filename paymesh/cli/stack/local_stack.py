@@ -18,11 +18,11 @@ from types import TracebackType
 from paymesh.cli.stack.bootstrap import render_bootstrap
 from paymesh.cli.stack.child import Child
 from paymesh.cli.stack.demo_keys import ensure_demo_keys
-from paymesh.cli.stack.envoy_binary import find_envoy
 from paymesh.cli.stack.envoy_drain import drain
 from paymesh.cli.stack.ports import Ports, taken
 from paymesh.cli.stack.processes import processes
 from paymesh.cli.stack.readiness import is_ready
+from paymesh.server.envoy_binary import find_envoy
 
 DEMO_POLICY = Path(__file__).resolve().parents[3] / "examples" / "demo"
 READY_SECONDS = 60.0
@@ -40,7 +40,7 @@ class StackOptions:
     run_dir: Path = Path(".paymesh")
     ports: Ports = field(default_factory=Ports)
     more: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Further flags of `control_plane` and `ext_authz`, by process."""
+    """Further flags of `control_plane`, `ext_authz` and `ledger`, by process."""
     log_level: str = "info"
     """debug, info, warning or error."""
 
@@ -119,11 +119,12 @@ class LocalStack:
             "control plane admin API": at("admin"),
             "limits' admin API": at("limits_admin"),
             "sample services": " ".join(
-                f"{name}={at(name)}" for name in ("trade_v1", "trade_v2", "wechat", "alipay", "card", "offline")
+                f"{name}={at(name)}"
+                for name in ("trade_v1", "trade_v2", "wechat", "alipay", "unionpay", "card", "offline")
             ),
             "metrics": " ".join(
                 f"http://{at(name)}/metrics"
-                for name in ("ext_authz_metrics", "ext_proc_metrics", "control_plane_metrics")
+                for name in ("ext_authz_metrics", "ext_proc_metrics", "control_plane_metrics", "ledger_metrics")
             ),
             "logs": str(self.logs),
             "demo keys": str(self.keys),
@@ -154,7 +155,7 @@ class LocalStack:
     def _environ(self) -> dict[str, str]:
         named = {
             f"PAYMESH_{name.upper()}_PORT": str(getattr(self.ports, name))
-            for name in ("trade_v1", "trade_v2", "card", "offline")
+            for name in ("trade_v1", "trade_v2", "card", "offline", "wechat", "alipay", "unionpay", "ledger")
         }
         # These two make gRPC print what it sends and receives, headers and messages.
         inherited = {name: value for name, value in os.environ.items() if name not in ("GRPC_TRACE", "GRPC_VERBOSITY")}

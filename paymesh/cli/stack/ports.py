@@ -25,15 +25,18 @@ class Ports:
     limits_admin: int = 18002
     ext_authz: int = 9001
     ext_proc: int = 9002
+    ledger: int = 9003
     ext_authz_metrics: int = 9101
     ext_proc_metrics: int = 9102
     control_plane_metrics: int = 9103
+    ledger_metrics: int = 9104
     trade_v1: int = 9201
     trade_v2: int = 9202
     wechat: int = 9211
     alipay: int = 9212
     card: int = 9213
     offline: int = 9214
+    unionpay: int = 9215
 
     def address(self, name: str) -> str:
         return f"{HOST}:{getattr(self, name)}"

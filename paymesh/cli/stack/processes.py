@@ -62,22 +62,45 @@ def processes(
         )  # fmt: skip
         return ProcessSpec(f"trade-{version}", command, (f"http://{at(port)}/healthz",))
 
+    def policies_of(name: str) -> tuple[str, ...]:
+        return () if "--policy-from" in more.get(name, ()) else policies
+
     level = ("--log-level", log_level)
+    health = str(run_dir / "logs" / "health.json")
+    events = ("--events", f"sqlite:{run_dir / 'data' / 'events.sqlite'}")
     control_plane = module(
         "control_plane", *policies, *level, "--listen", at("xds"), "--admin-listen", at("admin"),
         "--metrics-listen", at("control_plane_metrics"), "--gateway", at("gateway"),
         "--ext-authz", at("ext_authz"), "--ext-proc", at("ext_proc"),
         "--state", str(run_dir / "data"), "--access-log", str(run_dir / "logs" / "access.log"),
+        "--health-events", health,
         *more.get("control_plane", ()),
     )  # fmt: skip
     ext_authz = module(
-        "ext_authz", *policies, *level, "--listen", at("ext_authz"), "--metrics-listen", at("ext_authz_metrics"),
+        "ext_authz", *policies_of("ext_authz"), *level,
+        "--listen", at("ext_authz"), "--metrics-listen", at("ext_authz_metrics"),
         "--admin-listen", at("limits_admin"), "--limit-overrides", str(run_dir / "data" / "limit_overrides.json"),
+        "--admin-audit", str(run_dir / "data" / "limits_audit.sqlite"),
+        "--envoy-health-events", health, *events,
         *more.get("ext_authz", ()),
+    )  # fmt: skip
+    ext_proc = module(
+        "ext_proc", *policies_of("ext_proc"), *level,
+        "--listen", at("ext_proc"), "--metrics-listen", at("ext_proc_metrics"),
+        *events, *more.get("ext_proc", ()),
+    )  # fmt: skip
+    # Asks the channels what became of payments whose end nobody told. Not where the events are kept elsewhere.
+    resolving = module("paymesh.cli", "payments", "resolve", *policies, *events, "--every", "5")
+    resolver = () if "--events" in more.get("ext_authz", ()) else (ProcessSpec("resolver", resolving, ()),)
+    ledger = module(
+        "paymesh.ledger", *level, "--listen", at("ledger"), "--metrics-listen", at("ledger_metrics"),
+        *events, *more.get("ledger", ()),
     )  # fmt: skip
     envoy_command = (
         str(envoy), "-c", str(bootstrap), *_envoy_levels(log_level), "--log-path", str(run_dir / "logs" / "envoy.log"),
         "--concurrency", "2",
+        # Envoy keeps what it writes to files, health events too, for 10 s otherwise.
+        "--file-flush-interval-msec", "500",
         # Drained, every answer closes its connection, from the first on. Hot restart would share memory between stacks.
         "--drain-time-s", "2", "--drain-strategy", "immediate", "--disable-hot-restart",
     )  # fmt: skip
@@ -85,10 +108,11 @@ def processes(
         # The channels' simulators first: trade calls them.
         *(
             ProcessSpec(name, sample(name, name), (f"http://{at(name)}/healthz",))
-            for name in ("wechat", "alipay", "card", "offline")
+            for name in ("wechat", "alipay", "unionpay", "card", "offline")
         ),
         trade("v1", "trade_v1"),
         trade("v2", "trade_v2"),
+        ProcessSpec("ledger", ledger, (f"http://{at('ledger')}/healthz",)),
         # The deciding services before the control plane: Envoy must never route before they can refuse.
         ProcessSpec(
             "ext_authz",
@@ -97,9 +121,7 @@ def processes(
         ),
         ProcessSpec(
             "ext_proc",
-            module(
-                "ext_proc", *policies, *level, "--listen", at("ext_proc"), "--metrics-listen", at("ext_proc_metrics")
-            ),
+            ext_proc,
             (f"grpc:{at('ext_proc')}",),
         ),
         ProcessSpec(
@@ -107,6 +129,7 @@ def processes(
             control_plane,
             (f"grpc:{at('xds')}", f"tcp:{at('admin')}"),
         ),
+        *resolver,
         # Envoy last, and so stopped first: `LocalStack` drains it while everything behind it still answers.
         ProcessSpec(
             "envoy",

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from paymesh.payments.bodies.json_body import MISSING, lookup
 from paymesh.payments.bodies.pointer import JsonPointer, show_pointer
+from paymesh.payments.channels.card import Card, card_of
 from paymesh.payments.denial import Denial, Reason
 from paymesh.payments.fields.kinds import ORDER_NO, problem
+from paymesh.payments.fields.pan import Pan
 from paymesh.payments.money import Money, alphabetic_code, minor_units_of_decimal, minor_units_of_digits
 from paymesh.payments.policy.compiled import AmountNotation, Fields
 from paymesh.payments.policy.field_rules import Kind, Place
@@ -24,12 +26,17 @@ class OrderFacts:
     money: Money | None = None
     product: str | None = None
     app_id: str | None = None
+    card: Card | None = None
+    original_order_no: str | None = None
+    """Of a refund: the payment's."""
 
 
-def read_facts(fields: Fields, value: object, order_no_in: object = None) -> OrderFacts | Denial:
+def read_facts(
+    fields: Fields, value: object, order_no_in: object = None, original_in: object = None
+) -> OrderFacts | Denial:
     """The facts in a parsed body, or a Denial that names every field that is missing or not valid.
 
-    `order_no_in`: where the order number stands if not in the body (`order_no_place`).
+    `order_no_in`, `original_in`: where the order numbers stand if not in the body (`order_no_place`).
     """
     problems = [
         f"{show_pointer(pointer)} is required"
@@ -38,12 +45,22 @@ def read_facts(fields: Fields, value: object, order_no_in: object = None) -> Ord
     ]
     reader = _Reader(value, problems)
     facts = OrderFacts(
-        order_no=_order_no(fields, value if fields.order_no_place is Place.BODY else order_no_in, problems),
+        order_no=_order_no(
+            (fields.order_no, *fields.order_no_otherwise),
+            value if fields.order_no_place is Place.BODY else order_no_in,
+            problems,
+        ),
+        original_order_no=_order_no(
+            (fields.original_order_no,),
+            value if fields.original_order_no_place is Place.BODY else original_in,
+            problems,
+        ),
         money=None if fields.amount is None else reader.money(fields, fields.amount),
         product=fields.fixed_product
         if fields.product is None
         else reader.text(fields.product, _PRODUCT, "is not a product name"),
         app_id=reader.app_id(fields),
+        card=None if fields.card_no is None and fields.card_type is None else reader.card(fields),
     )
     if problems:
         problems = list(dict.fromkeys(problems))
@@ -51,15 +68,16 @@ def read_facts(fields: Fields, value: object, order_no_in: object = None) -> Ord
     return facts
 
 
-def _order_no(fields: Fields, value: object, problems: list[str]) -> str | None:
-    if fields.order_no is None:
+def _order_no(pointers: tuple[JsonPointer | None, ...], value: object, problems: list[str]) -> str | None:
+    """The first one that is there counts; None for the first pointer: the route has no such number."""
+    if pointers[0] is None:
         return None
-    pointers = (fields.order_no, *fields.order_no_otherwise)
-    found = next((there for place in pointers if (there := lookup(value, place)) is not MISSING), MISSING)
+    places = (lookup(value, place) for place in pointers if place is not None)
+    found = next((there for there in places if there is not MISSING), MISSING)
     wrong = problem(Kind.ORDER_NO, found)
     if wrong is None and isinstance(found, str):
         return found
-    problems.append(f"{show_pointer(fields.order_no)} {wrong}")
+    problems.append(f"{show_pointer(pointers[0])} {wrong}")
     return None
 
 
@@ -80,6 +98,21 @@ class _Reader:
             return self.text(fields.app_id, ORDER_NO, "is not an app id")
         named = (lookup(self.value, place) for place in fields.app_id_if_there)
         return next((found for found in named if isinstance(found, str) and ORDER_NO.fullmatch(found)), None)
+
+    def card(self, fields: Fields) -> Card | None:
+        """None where the payment says nothing of a card; what it says must be one."""
+        number, type_text = self._optional(fields.card_no), self._optional(fields.card_type)
+        pan = None if number is None else Pan.parse(number)
+        if number is not None and (pan is None or not pan.is_card):
+            self.problems.append(f"{show_pointer(fields.card_no or ())} is not a card number")
+        return None if number is None and type_text is None else card_of(pan, type_text)
+
+    def _optional(self, pointer: JsonPointer | None) -> str | None:
+        found = MISSING if pointer is None else lookup(self.value, pointer)
+        if pointer is None or found is MISSING or found is None or isinstance(found, str):
+            return found if isinstance(found, str) else None
+        self.problems.append(f"{show_pointer(pointer)} is not a text")
+        return None
 
     def money(self, fields: Fields, pointer: JsonPointer) -> Money | None:
         currency = MISSING if fields.currency is None else lookup(self.value, fields.currency)

@@ -13,7 +13,7 @@ from typing import Protocol
 WHOLE = 10_000
 """A share that shrinks nothing."""
 IDLE_S = 60
-"""Of a key that nobody reported for so long nothing is known: its share is whole."""
+"""What was counted is stale when nobody reported for so long: no worker uses the limit, or none reached the store."""
 _ONE_IN = 20
 _SECOND_NS = 1_000_000_000
 
@@ -38,6 +38,13 @@ def next_share(share: int, over: int, total: int, settings: LatencySettings) -> 
         return share  # too few to shrink it, and no reason to let more through
     changed = share * settings.shrink_to // WHOLE if slow else share + settings.grow_by
     return min(WHOLE, max(settings.floor, changed))
+
+
+def share_after_silence(share: int, silent_ns: int, settings: LatencySettings) -> int:
+    """After IDLE_S or more without a report: grown back by a step for each window in it, as if nothing had been slow.
+    At once would let a crowd at a service that was slow when it was last heard of."""
+    windows = silent_ns // max(1, settings.window_s * _SECOND_NS)
+    return min(WHOLE, max(settings.floor, share + settings.grow_by * windows))
 
 
 class LatencyStore(Protocol):
@@ -65,9 +72,13 @@ class InProcessLatencies:
         self._windows: dict[tuple[str, str], _Window] = {}
 
     async def report(self, key: tuple[str, str], settings: LatencySettings, over: int, total: int, now_ns: int) -> int:
-        window = self._windows.get(key)
-        if window is None or now_ns - window.reported_ns >= IDLE_S * _SECOND_NS:
-            window = self._windows[key] = _Window(WHOLE, 0, 0, now_ns, now_ns)
+        window = self._windows.setdefault(key, _Window(WHOLE, 0, 0, now_ns, now_ns))
+        silent_ns = now_ns - window.reported_ns
+        if silent_ns >= IDLE_S * _SECOND_NS:
+            share = share_after_silence(window.share, silent_ns, settings)
+            window = self._windows[key] = _Window(share, 0, 0, now_ns, now_ns)
+        elif silent_ns < 0:
+            window.began_ns = now_ns  # the clock was set back: the window begins anew, what is known stays
         window.over += over
         window.total += total
         window.reported_ns = now_ns

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from paymesh.payments.denial import Unavailable
-from paymesh.payments.limits.latency import IDLE_S, WHOLE, LatencySettings, LatencyStore
+from paymesh.payments.limits.latency import WHOLE, LatencySettings, LatencyStore
 
 REPORT_S = 0.5
+FORGOTTEN_S = 3600
+"""A key that this worker did not use for so long is forgotten, once its share is whole."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -23,7 +25,7 @@ def scale(value: int, share: int) -> int:
 @dataclass(slots=True)
 class _Seen:
     settings: LatencySettings
-    wanted_s: float
+    wanted_ns: int
     over: int = 0
     total: int = 0
 
@@ -31,9 +33,13 @@ class _Seen:
 class LatencyGuard:
     """Sits between the access log, which tells durations, and the decisions, which ask for shares. Neither waits."""
 
-    def __init__(self, store: LatencyStore, interval_s: float = REPORT_S) -> None:
+    def __init__(
+        self, store: LatencyStore, interval_s: float = REPORT_S, clock_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        """`clock_ns`: monotonic."""
         self._store = store
         self._interval_s = interval_s
+        self._clock_ns = clock_ns
         self._seen: dict[tuple[str, str], _Seen] = {}
         self._shares: dict[tuple[str, str], int] = {}
         self._away = False
@@ -63,25 +69,25 @@ class LatencyGuard:
             await self.exchange()
 
     async def exchange(self) -> None:
-        """Tell the store what was seen, and hear every share. Without it the last ones stay."""
-        now_s = time.monotonic()
+        """Tell the store what was seen, and hear every share. Without it the last ones stay, and what was seen is
+        dropped: a call that failed may have told it, and by the next time it is old."""
+        error: Unavailable | None = None
         for key, seen in list(self._seen.items()):
-            if now_s - seen.wanted_s >= IDLE_S:
+            if self._clock_ns() - seen.wanted_ns >= FORGOTTEN_S * 1_000_000_000 and self.share(key) == WHOLE:
                 del self._seen[key]
                 self._shares.pop(key, None)
                 continue
             over, total = seen.over, seen.total
+            seen.over, seen.total = 0, 0
             try:
-                share = await self._store.report(key, seen.settings, over, total, time.monotonic_ns())
-            except Unavailable as error:
-                self._say_away(str(error))
-                for one in self._seen.values():  # what is old would be judged as if it were new
-                    one.over, one.total = 0, 0
-                return
-            self._away = False
-            seen.over -= over
-            seen.total -= total
-            self._keep(key, share)
+                share = await self._store.report(key, seen.settings, over, total, self._clock_ns())
+            except Unavailable as caught:  # of a cluster a part may be away: the others are told all the same
+                error = caught
+            else:
+                self._keep(key, share)
+        if error is not None and not self._away:
+            _LOG.warning("latencies not shared: the last shares stay", extra={"fields": {"error": str(error)}})
+        self._away = error is not None
 
     def _keep(self, key: tuple[str, str], share: int) -> None:
         if share != self._shares.get(key, WHOLE):
@@ -92,11 +98,6 @@ class LatencyGuard:
     def _wanted(self, key: tuple[str, str], settings: LatencySettings) -> _Seen:
         seen = self._seen.get(key)
         if seen is None:
-            seen = self._seen[key] = _Seen(settings, 0.0)
-        seen.settings, seen.wanted_s = settings, time.monotonic()
+            seen = self._seen[key] = _Seen(settings, 0)
+        seen.settings, seen.wanted_ns = settings, self._clock_ns()
         return seen
-
-    def _say_away(self, error: str) -> None:
-        if not self._away:
-            _LOG.warning("latencies not shared: the last shares stay", extra={"fields": {"error": error}})
-        self._away = True

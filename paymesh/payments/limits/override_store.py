@@ -34,6 +34,10 @@ class OverrideStore(Protocol):
         """Whether it was there. Raises Unavailable."""
         ...
 
+    async def forget(self, override: LimitOverride) -> None:
+        """Remove exactly this one: not another that somebody has put in its place by now. Raises Unavailable."""
+        ...
+
 
 class OverrideFile:
     """Implements `OverrideStore` for one worker: a JSON file, replaced as a whole. None: only in memory."""
@@ -46,6 +50,8 @@ class OverrideFile:
                 texts = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 raise Unavailable(f"{path}: {type(error).__name__}") from error
+            if not isinstance(texts, list):
+                raise Unavailable(f"{path}: not a list of overrides")
             self._overrides = {one.key: one for one in decode_all(texts)}
 
     async def read(self) -> list[LimitOverride]:
@@ -59,6 +65,10 @@ class OverrideFile:
             return False
         await self._write({one: override for one, override in self._overrides.items() if one != key})
         return True
+
+    async def forget(self, override: LimitOverride) -> None:
+        if self._overrides.get(override.key) == override:
+            await self.remove(override.key)
 
     async def _write(self, overrides: dict[tuple[str, ...], LimitOverride]) -> None:
         if self._path is not None:
@@ -101,7 +111,7 @@ async def refresh(store: OverrideStore, in_force: OverridesInForce, now_s: int) 
     in_force.replace(one for one in overrides if now_s < one.until_s)
     for one in overrides:
         if now_s >= one.until_s:
-            await store.remove(one.key)
+            await store.forget(one)
 
 
 # -- as JSON ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paymesh.payments.limits.demands import Demand, Quota, Slot, Tokens
-from paymesh.payments.limits.latency import InProcessLatencies
+from paymesh.payments.limits.latency import WHOLE, InProcessLatencies
 from paymesh.payments.limits.latency_guard import LatencyGuard, scale
 from paymesh.payments.limits.overrides import OverridesInForce
 from paymesh.payments.policy.callers import LimitSize, Merchant, TokenRate
@@ -52,13 +52,13 @@ class LimitSizes:
                 return [Slot(key=key, on_error=on_error, enforced=enforced, max=size, lease_s=lease_s)]
             begins_s = limit.day_begins_s
             return [Quota(key=key, on_error=on_error, enforced=enforced, max=size, cost=cost, day_begins_s=begins_s)]
-        share = self._share(limit, values)
+        share = self.share(limit, values)
         return [
             Tokens(
                 key=key,
                 on_error=on_error,
                 enforced=enforced,
-                rate=rate if share is None else _shrunk(rate, share),
+                rate=rate if share == WHOLE else _shrunk(rate, share),
                 cost=cost,
                 batch=limit.batch,
                 count_refused=limit.count_refused,
@@ -66,9 +66,10 @@ class LimitSizes:
             for rate in size
         ]
 
-    def _share(self, limit: RateLimit, values: tuple[str, ...]) -> int | None:
+    def share(self, limit: RateLimit, values: tuple[str, ...]) -> int:
+        """Of the size, while a service is slow: WHOLE, if none is."""
         if limit.latency is None:
-            return None
+            return WHOLE
         timed = timed_by(limit, values)
         self.latencies.share_wanted(timed, limit.latency)
         return self.latencies.share(timed)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from paymesh.payments.fees import FeeSchedule
 
 
 class Scheme(enum.StrEnum):
@@ -124,6 +126,14 @@ class Merchant:
     """By currency; another currency is refused. None: any amount."""
     products: frozenset[str] | None = None
     """None: any."""
+    channels: frozenset[str] | None = None
+    """That its contract lets its payments go through; None: any."""
+    fees: Mapping[str, Mapping[str, FeeSchedule]] = field(default_factory=dict)
+    """Its own, by channel and currency; elsewhere the channel's hold."""
+    order_no_prefix: str = ""
+    """Before its order numbers, at providers whose account several merchants share."""
+    in_table: bool = False
+    """No document has it, so that nobody knows whether its order numbers differ from others' at a provider."""
     sandbox: bool = False
     """A refused signature shows the string to sign."""
 

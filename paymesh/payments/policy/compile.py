@@ -5,40 +5,42 @@ Refuses nothing silently: every problem of every document is collected before th
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol as TypingProtocol
 from typing import TypeVar
 
 from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy import compiled as c
 from paymesh.payments.policy import documents as d
 from paymesh.payments.policy.callers import AmountRange, LimitSize, Merchant, Scheme
+from paymesh.payments.policy.compile_adapters import check_adapted_routes, check_order_numbers, compile_adapters
+from paymesh.payments.policy.compile_channels import (
+    check_schedule_ids,
+    compile_channel,
+    compile_fees,
+    watches_of,
+)
 from paymesh.payments.policy.compile_credentials import CredentialCompiler
 from paymesh.payments.policy.compile_fields import check_ring_uses, compile_key_rings
+from paymesh.payments.policy.compile_forwarding import check_forwarding
 from paymesh.payments.policy.compile_limits import check_override, compile_limit, compile_size
-from paymesh.payments.policy.compile_routes import Named, compile_route, specificity
+from paymesh.payments.policy.compile_routes import Named, check_order, compile_route
+from paymesh.payments.policy.compile_services import compile_service
 from paymesh.payments.policy.compile_users import check_route_users, compile_user_providers
 from paymesh.payments.policy.credential_documents import AlipayCredentialDocument
 from paymesh.payments.policy.field_checks import SIGNED_AGAIN
-from paymesh.payments.policy.findings import Findings
+from paymesh.payments.policy.findings import Findings, NamedT
+from paymesh.payments.policy.gateway_document import compile_gateway
 from paymesh.payments.policy.merchant_table_document import compile_merchant_table
 from paymesh.payments.policy.observability_document import compile_tracing
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
 from paymesh.payments.policy.rate_limits import RateLimit
 from paymesh.payments.policy.references import References
+from paymesh.payments.policy.route_order import specificity
 from paymesh.payments.policy.variants import with_entries
 from paymesh.payments.policy.yaml_source import SourceTree
 from paymesh.payments.signers import Signer
 from paymesh.payments.users.providers import UserProvider
 
-
-class HasName(TypingProtocol):
-    @property
-    def name(self) -> str: ...
-
-
-NamedT = TypeVar("NamedT", bound=HasName)
 T = TypeVar("T")
 
 
@@ -55,16 +57,26 @@ class Compiler:
         return self._findings.problems
 
     def compile(self, version: str) -> c.Policy:
-        services = self._by_name("services", self._document.services, self._service)
+        services = self._by_name(
+            "services",
+            self._document.services,
+            lambda document, path: compile_service(document, path, self._findings),
+        )
         limits = self._by_name(
             "rate_limits",
             self._document.rate_limits,
             lambda document, path: compile_limit(document, path, self._findings),
         )
-        channels = self._by_name("channels", self._document.channels, self._channel)
+        channels = self._by_name(
+            "channels",
+            self._document.channels,
+            lambda document, path: compile_channel(document, path, self._findings),
+        )
+        check_schedule_ids(self._document.channels, self._findings)
         for index, document in enumerate(self._document.channels):
             if document.service not in services:
                 self._findings.unknown(("channels", index, "service"), "service", document.service, services)
+        adapted = compile_adapters(self._document.channels, channels, self._findings)
         notifications = self._notifications()
         providers = compile_user_providers(self._document.user_providers, self._findings)
         rings = compile_key_rings(self._document.field_keys, self._findings)
@@ -77,11 +89,15 @@ class Compiler:
         )
         issuers = self._issuers()
         self._check_users(providers)
-        merchants = self._merchants(limits, routes)
+        merchants = self._merchants(limits, routes, channels)
+        check_adapted_routes(self._document.routes, routes, self._findings)
+        check_order_numbers(self._document, merchants, self._findings)
         self._require_sellers(notifications)
         signers = self._signers()
         self._require_signers(routes, signers)
         ordered = sorted(with_entries(self._document.routes, routes, self._findings), key=specificity)
+        check_forwarding(self._document, self._findings)
+        check_order(self._document.routes, ordered, self._findings)
         return c.Policy(
             version=version,
             routes=tuple(ordered),
@@ -98,56 +114,16 @@ class Compiler:
             rate_limits=limits,
             settles_orders=any(route.open_order for route in routes.values()),
             holds_slots=any(not limit.kind.has_rate for route in routes.values() for limit in route.rate_limits),
+            moves_money=any(route.operation in c.MOVING_MONEY for route in routes.values()),
             merchant_table=self._merchant_table(limits, routes, notifications),
+            gateway=compile_gateway(self._document.gateway),
             tracing=compile_tracing(self._document.observability, routes.values(), self._findings),
+            adapted=adapted,
+            channel_watches=watches_of(routes.values()),
             routes_by_name={**routes, **{route.name: route for route in ordered}},
         )
 
     # -- services, channels, limits ------------------------------------------------------------------------------
-
-    def _service(self, document: d.ServiceDocument, path: DocumentPath) -> c.Service:
-        versions = self._unique(document.versions, (*path, "versions"))
-        total = sum(version.weight for version in document.versions)
-        if len(document.versions) > 1 and total != c.TOTAL_WEIGHT:
-            self._findings.problem((*path, "versions"), f"the weights add up to {total / 100:g} percent, not to 100")
-        if len(document.versions) == 1 and total != c.TOTAL_WEIGHT:
-            self._findings.problem((*path, "versions", 0, "weight"), "the only version has all the traffic: weight 100")
-        return c.Service(
-            name=document.name,
-            versions=tuple(
-                c.ServiceVersion(
-                    version.name,
-                    tuple(
-                        self._endpoint(endpoint, (*path, "versions", index, "endpoints", number))
-                        for number, endpoint in enumerate(version.endpoints)
-                    ),
-                    version.weight,
-                )
-                for index, version in versions
-            ),
-            connect_timeout_ms=document.connect_timeout,
-        )
-
-    def _endpoint(self, document: d.EndpointDocument, path: DocumentPath) -> c.Endpoint:
-        try:
-            ipaddress.ip_address(document.address)
-        except ValueError:
-            self._findings.problem((*path, "address"), "an endpoint's address is an IP address")
-        return c.Endpoint(document.address, document.port)
-
-    def _channel(self, document: d.ChannelDocument, path: DocumentPath) -> c.Channel:
-        if document.amount.max is not None and document.amount.max < document.amount.min:
-            self._findings.problem((*path, "amount"), "max is smaller than min: no payment would fit")
-        return c.Channel(
-            name=document.name,
-            service=document.service,
-            operations=frozenset(document.operations),
-            products=None if document.products is None else frozenset(document.products),
-            currencies=frozenset(document.currencies),
-            min_amount=document.amount.min,
-            max_amount=document.amount.max,
-            priority=document.priority,
-        )
 
     def _notifications(self) -> dict[str, c.Notifications]:
         found: dict[str, c.Notifications] = {}
@@ -161,7 +137,7 @@ class Compiler:
 
     def _issuers(self) -> dict[str, c.JwtIssuer]:
         issuers: dict[str, c.JwtIssuer] = {}
-        named = self._unique(self._document.jwt_issuers, ("jwt_issuers",))
+        named = self._findings.unique(self._document.jwt_issuers, ("jwt_issuers",))
         for index, document in named:
             path: DocumentPath = ("jwt_issuers", index)
             if any(known.issuer == document.issuer for known in issuers.values()):
@@ -209,11 +185,13 @@ class Compiler:
 
     # -- merchants -----------------------------------------------------------------------------------------------
 
-    def _merchants(self, limits: Mapping[str, RateLimit], routes: Mapping[str, c.Route]) -> dict[str, Merchant]:
+    def _merchants(
+        self, limits: Mapping[str, RateLimit], routes: Mapping[str, c.Route], channels: Mapping[str, c.Channel]
+    ) -> dict[str, Merchant]:
         merchants: dict[str, Merchant] = {}
         for index, document in enumerate(self._document.merchants):
             path: DocumentPath = ("merchants", index)
-            merchant = compile_merchant(document, path, limits, routes, self._findings)
+            merchant = compile_merchant(document, path, limits, routes, self._findings, channels)
             if merchant.id in merchants:
                 self._findings.problem((*path, "id"), f"merchant {merchant.id} is defined twice")
             merchants[merchant.id] = merchant
@@ -240,16 +218,9 @@ class Compiler:
         build: Callable[[NamedT, DocumentPath], T],
     ) -> dict[str, T]:
         return {
-            document.name: build(document, (section, index)) for index, document in self._unique(documents, (section,))
+            document.name: build(document, (section, index))
+            for index, document in self._findings.unique(documents, (section,))
         }
-
-    def _unique(self, documents: Sequence[NamedT], path: DocumentPath) -> list[tuple[int, NamedT]]:
-        seen: set[str] = set()
-        for index, document in enumerate(documents):
-            if document.name in seen:
-                self._findings.problem((*path, index, "name"), f"{document.name} is defined twice")
-            seen.add(document.name)
-        return list(enumerate(documents))
 
 
 def compile_merchant(
@@ -258,8 +229,10 @@ def compile_merchant(
     limits: Mapping[str, RateLimit],
     routes: Mapping[str, object],
     findings: Findings,
+    channels: Mapping[str, object] | None = None,
 ) -> Merchant:
-    """A merchant without its credentials: from the documents, or from a row of the merchants' table."""
+    """A merchant without its credentials: from the documents, or from a row of the merchants' table, where `channels`
+    are not known: one that does not exist takes nothing."""
     sizes: dict[str, LimitSize] = {}
     for name, size in document.rate_limits.items():
         there: DocumentPath = (*path, "rate_limits", name)
@@ -272,6 +245,10 @@ def compile_merchant(
     if document.tier is not None and document.tier not in tiers:
         findings.unknown((*path, "tier"), "tier", document.tier, tiers)
     findings.lookup(document.routes or (), routes, "route", (*path, "routes"))
+    if channels is not None:
+        findings.lookup(document.channels or (), channels, "channel", (*path, "channels"))
+        for name in document.fees.keys() - channels.keys():
+            findings.unknown((*path, "fees", name), "channel", name, channels)
     return Merchant(
         id=document.id,
         rate_limits=sizes,
@@ -281,6 +258,10 @@ def compile_merchant(
         app_ids=None if document.app_ids is None else frozenset(document.app_ids),
         amounts=_amounts(document, path, findings),
         products=None if document.products is None else frozenset(document.products),
+        channels=None if document.channels is None else frozenset(document.channels),
+        fees={name: compile_fees(own, (*path, "fees", name), findings) for name, own in document.fees.items()},
+        order_no_prefix=document.order_no_prefix or "",
+        in_table=channels is None,
         sandbox=document.sandbox,
     )
 

@@ -83,7 +83,8 @@ class CredentialCompiler:
             return
         serial = normalize_serial(serial)
         ref = KeyRef(KeyKind.WECHAT, f"{document.mchid}/{serial}")
-        key = _key(serial, v.RsaSha256(found.rsa), merchant, {"mchid": document.mchid}, document, found.certificate)
+        proves = {"mchid": document.mchid}
+        key = dated_key(serial, v.RsaSha256(found.rsa), merchant, proves, document, found.certificate)
         self._add_unique(ref, key, (*path, "serial_no"), f"serial {serial} is used twice for mchid {document.mchid}")
 
     def _alipay(self, document: d.AlipayCredentialDocument, path: DocumentPath, merchant: Merchant) -> None:
@@ -97,11 +98,11 @@ class CredentialCompiler:
         serial = document.app_cert_sn or (alipay_cert_sn(found.certificate) if found.certificate else None)
         verifier = v.RsaSha256(found.rsa)
         if serial is None:
-            key = _key(_fingerprint(found.rsa), verifier, merchant, proves, document)
+            key = dated_key(_fingerprint(found.rsa), verifier, merchant, proves, document)
             self._add(KeyRef(KeyKind.ALIPAY, document.app_id), key, path)
             return
         ref = KeyRef(KeyKind.ALIPAY, f"{document.app_id}/{serial}")
-        key = _key(serial, verifier, merchant, proves, document, found.certificate)
+        key = dated_key(serial, verifier, merchant, proves, document, found.certificate)
         self._add_unique(ref, key, path, f"certificate {serial} is used twice for app_id {document.app_id}")
 
     def _unionpay(self, document: d.UnionpayCredentialDocument, path: DocumentPath, merchant: Merchant) -> None:
@@ -116,7 +117,7 @@ class CredentialCompiler:
                     # Under the algorithm's own name, so that method 11 never tries a key of method 12.
                     ref = KeyRef(KeyKind.UNIONPAY, f"{document.mer_id}/{algorithm}")
                     verifier = v.UnionpaySecret(secret, algorithm)
-                    self._add(ref, _key(_secret_id(secret), verifier, merchant, proves, document), path)
+                    self._add(ref, dated_key(_secret_id(secret), verifier, merchant, proves, document), path)
             return
         assert document.certificate is not None  # the model's own check
         found = self._rsa((*path, "certificate"), document.certificate)
@@ -127,14 +128,14 @@ class CredentialCompiler:
             self._findings.problem((*path, "cert_id"), "is required where the key is not a certificate")
             return
         ref = KeyRef(KeyKind.UNIONPAY, f"{document.mer_id}/{cert_id}")
-        key = _key(cert_id, v.RsaSha256(found.rsa), merchant, proves, document, found.certificate)
+        key = dated_key(cert_id, v.RsaSha256(found.rsa), merchant, proves, document, found.certificate)
         self._add_unique(ref, key, path, f"certificate {cert_id} is used twice for mer_id {document.mer_id}")
 
     def _hmac(self, document: d.HmacCredentialDocument, path: DocumentPath, merchant: Merchant) -> None:
         secret = self._findings.secret((*path, "secret"), document.secret, at_least=MIN_SECRET_BYTES)
         if secret is None:
             return
-        key = _key(document.key_id, v.HmacSha256Secret(secret), merchant, {}, document)
+        key = dated_key(document.key_id, v.HmacSha256Secret(secret), merchant, {}, document)
         ref = KeyRef(KeyKind.HMAC, document.key_id)
         self._add_unique(ref, key, (*path, "key_id"), f"key id {document.key_id} is used twice")
 
@@ -155,7 +156,7 @@ class CredentialCompiler:
                     self._findings.problem(place, f"is not a key for {document.algorithm}")
         if verifier is None:
             return
-        key = _key(document.key_id, verifier, merchant, {}, document, certificate)
+        key = dated_key(document.key_id, verifier, merchant, {}, document, certificate)
         ref = KeyRef(KeyKind.HTTP_SIGNATURE, document.key_id)
         self._add_unique(ref, key, (*path, "key_id"), f"key id {document.key_id} is used twice")
 
@@ -169,7 +170,7 @@ class CredentialCompiler:
 
     def _mtls(self, document: d.MtlsCredentialDocument, path: DocumentPath, merchant: Merchant) -> None:
         name = document.spiffe_id or f"sha256:{document.certificate_sha256}"
-        key = _key(name, v.ProvenInTls(), merchant, {}, document)
+        key = dated_key(name, v.ProvenInTls(), merchant, {}, document)
         self._add_unique(KeyRef(KeyKind.MTLS, name), key, path, f"{name} is used twice")
 
     # -- providers -----------------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ class CredentialCompiler:
             found = self._rsa((*place, "public_key"), platform.public_key)
             if found is not None:
                 serial = normalize_serial(platform.serial_no)
-                key = _key(serial, v.RsaSha256(found.rsa), None, {}, platform, found.certificate)
+                key = dated_key(serial, v.RsaSha256(found.rsa), None, {}, platform, found.certificate)
                 self._add_unique(
                     KeyRef(KeyKind.PROVIDER, f"{channel}/{serial}"), key, place, f"serial {serial} is used twice"
                 )
@@ -212,7 +213,7 @@ class CredentialCompiler:
             place = (*path, "platform_keys", number)
             found = self._rsa((*place, "public_key"), platform.public_key)
             if found is not None:
-                key = _key(_fingerprint(found.rsa), v.RsaSha256(found.rsa), None, {}, platform, found.certificate)
+                key = dated_key(_fingerprint(found.rsa), v.RsaSha256(found.rsa), None, {}, platform, found.certificate)
                 self._add(KeyRef(KeyKind.PROVIDER, channel), key, place)
         return c.Notifications(Scheme.ALIPAY_NOTIFICATION)
 
@@ -265,7 +266,7 @@ class CredentialCompiler:
         if document.protocol is c.Protocol.UNIONPAY and certificate is None:
             self._findings.problem((*path, "certificate"), "is required: UnionPay's answers carry the certificate")
             return None
-        serial = document.serial or _serial_for(document.protocol, certificate)
+        serial = document.serial or serial_for(document.protocol, certificate)
         if document.protocol is c.Protocol.WECHAT_V3 and not _WECHAT_SERIAL.fullmatch(serial):
             what = "a certificate's serial (hex) or PUB_KEY_ID_..., by which WeChat Pay's SDKs look for the key"
             self._findings.problem((*path, "serial"), f"must be {what}" if serial else f"is required: {what}")
@@ -310,7 +311,7 @@ _MERCHANT_KEYS: Mapping[type, Callable[[CredentialCompiler, Any, DocumentPath, M
 }
 
 
-def _key(
+def dated_key(
     name: str,
     verifier: Verifier,
     merchant: Merchant | None,
@@ -360,7 +361,7 @@ def _secret_id(secret: Secret) -> str:
     return "hmac:" + hmac.new(_SECRET_ID_KEY, secret.reveal(), hashlib.sha256).hexdigest()[:8]
 
 
-def _serial_for(protocol: c.Protocol, certificate: x509.Certificate | None) -> str:
+def serial_for(protocol: c.Protocol, certificate: x509.Certificate | None) -> str:
     if certificate is None:
         return ""
     if protocol is c.Protocol.UNIONPAY:

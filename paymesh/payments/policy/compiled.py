@@ -10,13 +10,17 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paymesh.payments.bodies.limits import DEFAULT_READING, Reading
 from paymesh.payments.bodies.pointer import JsonPointer
+from paymesh.payments.fees import FeeSchedule
 from paymesh.payments.jose.keys import JwkSet
 from paymesh.payments.merchant_table.settings import MerchantTable
 from paymesh.payments.policy.callers import Algorithm, CredentialKey, KeyRef, Merchant, Scheme
 from paymesh.payments.policy.certificates import CertificateTrust
+from paymesh.payments.policy.channel_rules import CardLimits, OpeningHours, Strategy, Watch
 from paymesh.payments.policy.field_rules import (
     NO_VALIDATION,
     KeyRing,
@@ -25,10 +29,15 @@ from paymesh.payments.policy.field_rules import (
     UnreadableAnswers,
     Validation,
 )
+from paymesh.payments.policy.forwarding import PLAIN, Forwarding
 from paymesh.payments.policy.rate_limits import RateLimit
+from paymesh.payments.policy.upstreams import Dns, Upstream
 from paymesh.payments.secrets import Secret
 from paymesh.payments.signers import Signer
 from paymesh.payments.users.providers import UserProvider
+
+if TYPE_CHECKING:  # adapters are written in terms of this module
+    from paymesh.payments.adapters.adapted import AdaptedChannel
 
 TOTAL_WEIGHT = 10_000
 """The sum of a service's version weights, always: 0.01% steps, and growing a canary never reshuffles (DESIGN 6)."""
@@ -101,11 +110,17 @@ class Fields:
     """Integer minor units."""
     currency: JsonPointer | None = None
     default_currency: str = "CNY"
+    original_order_no: JsonPointer | None = None
+    """Of a refund route: the payment's number; `order_no` is the refund's own."""
+    original_order_no_place: Place = Place.BODY
     product: JsonPointer | None = None
     fixed_product: str | None = None
     app_id: JsonPointer | None = None
     app_id_if_there: tuple[JsonPointer, ...] = ()
     """Where the protocol itself has it; not required."""
+    card_no: JsonPointer | None = None
+    card_type: JsonPointer | None = None
+    """Of pay routes, which have other facts, too: they alone are no reason to read a body."""
     required: tuple[JsonPointer, ...] = ()
     amount_notation: AmountNotation = AmountNotation.MINOR_UNITS
 
@@ -113,7 +128,8 @@ class Fields:
     def asked_for(self) -> bool:
         """Whether a body must be read for them."""
         order_no = self.order_no if self.order_no_place is Place.BODY else None
-        return any((order_no, self.amount, self.currency, self.product, self.app_id, self.required))
+        original = self.original_order_no if self.original_order_no_place is Place.BODY else None
+        return any((order_no, original, self.amount, self.currency, self.product, self.app_id, self.required))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +146,16 @@ class Channel:
     max_amount: int | None
     priority: int
     """Lower goes first; equal priorities keep the route's order."""
+    fees: Mapping[str, FeeSchedule] = field(default_factory=dict)
+    """By currency; a merchant may have its own."""
+    cards: CardLimits | None = None
+    """None: any payment, by card or not."""
+    hours: OpeningHours | None = None
+    """None: always open."""
+    protocols: frozenset[Protocol] | None = None
+    """Whose messages its service reads; None: any that its routes take."""
+    adapted: bool = False
+    """Generic orders are written as its provider's own (`Policy.adapted`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +197,14 @@ class QueryMatch:
     exact: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class CookieMatch:
+    """A cookie that must be present (`exact` None) or equal `exact`: raw text, quotes included."""
+
+    name: str
+    exact: str | None
+
+
 TEMPLATE_SEGMENT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 """A whole segment of a path template, and its name."""
 
@@ -197,6 +231,58 @@ class RouteMatch:
     """Empty: any method."""
     headers: tuple[HeaderMatch, ...] = ()
     query_parameters: tuple[QueryMatch, ...] = ()
+    cookies: tuple[CookieMatch, ...] = ()
+
+
+class EventsOnError(enum.StrEnum):
+    """What a payment does whose attempt cannot be written to the event log."""
+
+    REFUSE = "refuse"
+    SPOOL = "spool"
+    """Wait in a file of this machine until it can."""
+
+
+MOVING_MONEY = (Operation.PAY, Operation.REFUND)
+"""Operations that begin an order, and are an event before they leave."""
+
+
+FOLLOWING = (Operation.QUERY, Operation.REFUND, Operation.CLOSE)
+"""Operations on an order that was begun: they may go where its payment went."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRateLimit:
+    """A token bucket in each Envoy. `enforced` False: it counts only."""
+
+    requests_per_second: int
+    burst: int
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveConcurrency:
+    """Envoy's gradient controller: requests at work go down while latencies are above what an idle service takes, which
+    is known (`fixed_min_rtt_ms`) or measured (`measure_every_ms`), and `buffer_percent` more."""
+
+    percentile: int
+    update_interval_ms: int
+    max_concurrency: int
+    min_concurrency: int
+    fixed_min_rtt_ms: int | None
+    measure_every_ms: int | None
+    measure_requests: int
+    jitter_percent: int
+    buffer_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What Envoy itself limits, whoever calls."""
+
+    local_rate_limit: LocalRateLimit | None = None
+    adaptive_concurrency: AdaptiveConcurrency | None = None
+    allow_fault_injection: bool = False
+    """A trial gateway: Envoy may delay and abort requests on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +296,18 @@ class Route:
     rate_limits: tuple[RateLimit, ...]
     """All are asked in one call: early, or late where one of them needs what is known only then."""
     channels: tuple[Channel, ...]
-    """Candidates for a pay route, by priority; the one notified for a notify route; otherwise empty."""
+    """Candidates for a pay route, by priority; the one notified for a notify route. Of a query, refund or close route:
+    those that its order may have been paid through, whose own takes it; empty: `service` does."""
+    channel_selection: tuple[Strategy, ...] = field(default=(), kw_only=True)
+    """Each leaves fewer candidates, or the same; of those that all of them leave, the first takes the payment."""
     service: str | None
-    """The service of a route that selects no channel; None on pay routes."""
+    """The service of a route that goes by no channel."""
     sanitize_request: tuple[SanitizeRule, ...]
     observe_response: bool
     timeout_ms: int
+    forwarding: Forwarding = PLAIN
+    local_rate_limit: LocalRateLimit | None = None
+    """Envoy's own, in place of the gateway's."""
     limits_known_late: bool = False
     """Fields, user or channel decide which of the limits' counters is meant."""
     notifications: Notifications | None = None
@@ -237,6 +329,7 @@ class Route:
     unreadable_answers: UnreadableAnswers = UnreadableAnswers.WITHHOLD
     request_reading: Reading = DEFAULT_READING
     response_reading: Reading = DEFAULT_READING
+    events_on_error: EventsOnError = EventsOnError.REFUSE
     open_order: bool = False
     """Of a pay route: refuse an order that is known here as paid or closed."""
     needs_body: bool = True
@@ -246,8 +339,18 @@ class Route:
     only when the signature has verified. Otherwise empty."""
 
     @property
-    def is_pay(self) -> bool:
+    def selects_channel(self) -> bool:
         return self.operation is Operation.PAY
+
+    @property
+    def follows_channel(self) -> bool:
+        """Whether it goes where its order's payment went."""
+        return self.operation in FOLLOWING and bool(self.channels)
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether a decision must have named a channel before it has a service."""
+        return self.selects_channel or self.follows_channel
 
     @property
     def max_body_bytes(self) -> int:
@@ -267,6 +370,10 @@ class ServiceVersion:
     endpoints: tuple[Endpoint, ...]
     initial_weight: int
     """Of TOTAL_WEIGHT; a recorded `set-weight` wins over it."""
+    dns: Dns | None = None
+    """In place of endpoints: Envoy finds them."""
+    endpoints_file: Path | None = None
+    """In place of endpoints: the control plane reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +381,7 @@ class Service:
     name: str
     versions: tuple[ServiceVersion, ...]
     """In the order of the weighted cluster, which never changes while weights move. With three the middle is stable."""
-    connect_timeout_ms: int
+    upstream: Upstream
 
     @property
     def split_salt(self) -> str:
@@ -334,6 +441,13 @@ class Policy:
     holds_slots: bool = False
     """Whether a rate limit counts what is in flight: then every end of a request counts, also of one that was never
     decided."""
+    moves_money: bool = False
+    """Whether a route does: then every end of a request counts, as above."""
     merchant_table: MerchantTable | None = None
     """Where merchants are that no document has."""
     tracing: Tracing | None = None
+    gateway: Gateway = Gateway()
+    adapted: Mapping[str, AdaptedChannel] = field(default_factory=dict)
+    """By channel: who writes its messages, and as whom."""
+    channel_watches: Mapping[str, tuple[Watch, ...]] = field(default_factory=dict)
+    """By channel: how its payment outcomes are counted. Others' are not."""

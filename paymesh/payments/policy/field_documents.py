@@ -37,6 +37,12 @@ class FieldsDocument(Document):
     order_no_place: Place = Field(
         Place.BODY, description="Where the order number stands: in the path it is a segment of the template."
     )
+    original_order_no: Pointer | None = Field(
+        None,
+        description="On a refund route: the payment's order number, where `order_no` is the refund's own. Says which "
+        "channel the refund goes to.",
+    )
+    original_order_no_place: Place = Field(Place.BODY, description="Where it stands, as above.")
     amount: Pointer | None = Field(
         None,
         description="Integer minor units; on Alipay routes decimal text such as '88.88', on UnionPay routes digits.",
@@ -49,6 +55,14 @@ class FieldsDocument(Document):
     fixed_product: Name | None = Field(None, description="The product of a route that serves one only.")
     app_id: Pointer | None = Field(
         None, description="Must be an app id of the merchant. Default: where the protocol has it."
+    )
+    card_no: Pointer | None = Field(
+        None,
+        description="On a pay route: the card's number, if the payment is by card. Its beginning may choose the "
+        "channel; nothing else of it is kept.",
+    )
+    card_type: Pointer | None = Field(
+        None, description="On a pay route: debit or credit (UnionPay: 01 or 02); another word is no known type."
     )
     required: tuple[Pointer, ...] = Field((), description="Members that must be there and not null.")
 

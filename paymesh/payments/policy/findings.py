@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from paymesh.payments.policy.problems import DocumentPath, PolicyProblem
 from paymesh.payments.policy.references import References, UnusableReference
@@ -12,6 +13,14 @@ from paymesh.payments.policy.yaml_source import SourceTree
 from paymesh.payments.secrets import Secret
 
 T = TypeVar("T")
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+NamedT = TypeVar("NamedT", bound=Named)
 
 
 class Findings:
@@ -24,6 +33,11 @@ class Findings:
 
     def problem(self, path: DocumentPath, message: str) -> None:
         self.problems.append(self._tree.problem(path, message))
+
+    def place(self, path: DocumentPath) -> str:
+        """`file:line` of the document at `path`, for a problem that lies in two places."""
+        found = self._tree.locate(path)
+        return f"{found.file}:{found.line}"
 
     def resolve(self, path: DocumentPath, read: Callable[..., T], source: object) -> T | None:
         """What `read` makes of `source`; None with a problem where it cannot be used."""
@@ -48,6 +62,19 @@ class Findings:
             self.problem(path, f"the secret has {length} bytes; at least {at_least} are required")
             return None
         return secret
+
+    def unique(self, documents: Sequence[NamedT], path: DocumentPath) -> list[tuple[int, NamedT]]:
+        """All of them with their places in the list at `path`; a problem for every name that is there again."""
+        seen: set[str] = set()
+        for index, document in enumerate(documents):
+            if document.name in seen:
+                self.problem((*path, index, "name"), f"{document.name} is defined twice")
+            seen.add(document.name)
+        return list(enumerate(documents))
+
+    def file(self, path: DocumentPath, name: str) -> Path:
+        """A file that the document at `path` names, relative to its own folder."""
+        return self._tree.locate(path).file.parent.absolute() / name
 
     def lookup(self, names: Sequence[str], known: Mapping[str, T], what: str, path: DocumentPath) -> list[T]:
         """The known ones of `names`, in their order; a problem for every other and for every repetition."""

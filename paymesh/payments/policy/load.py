@@ -24,6 +24,8 @@ class LoadedPolicy:
     policy: Policy
     files: tuple[Path, ...]
     """Every file it was made from, referenced keys and secrets included: a change of any is a change of the policy."""
+    documents: tuple[tuple[str, str], ...]
+    """Names and texts of the YAML files alone, in the order in which their lists are joined."""
 
 
 def load(paths: Sequence[Path], environ: Mapping[str, str]) -> LoadedPolicy:
@@ -38,7 +40,8 @@ def load(paths: Sequence[Path], environ: Mapping[str, str]) -> LoadedPolicy:
     files = (*tree.files, *sorted(references.touched))
     if problems or policy is None or document is None:
         raise PolicyErrors(problems, files)
-    return LoadedPolicy(replace(policy, version=_version(document, references)), files)
+    texts = tuple((file.name, tree.texts[file]) for file in tree.files)
+    return LoadedPolicy(replace(policy, version=_version(document, references)), files, texts)
 
 
 def load_policy(paths: Sequence[Path], environ: Mapping[str, str]) -> Policy:

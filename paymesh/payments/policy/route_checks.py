@@ -45,12 +45,21 @@ def route_problems(document: d.RouteDocument, notified: Mapping[str, c.Notificat
     yield from _scheme_problems(document)
     if document.operation is c.Operation.PAY:
         yield from _pay_problems(document)
+    elif document.operation in c.FOLLOWING and document.channels:
+        yield from _following_problems(document)
     elif document.service is None:
-        yield (), "service is required: only a pay route finds its service through a channel"
+        yield (), "service is required: only a route that goes by channels finds its service through one"
     if document.operation is c.Operation.NOTIFY:
         yield from _notify_problems(document, notified)
-    elif document.operation is not c.Operation.PAY and document.channels:
-        yield ("channels",), f"a {document.operation} route selects no channel: name its service"
+    elif document.operation not in (c.Operation.PAY, *c.FOLLOWING) and document.channels:
+        yield ("channels",), f"a {document.operation} route goes by no channel: name its service"
+    if document.fields.original_order_no is not None and document.operation is not c.Operation.REFUND:
+        yield ("fields", "original_order_no"), "is of refund routes: elsewhere order_no is the payment's"
+    if document.local_rate_limit is not None and document.match.signed_parameters:
+        yield (
+            ("local_rate_limit",),
+            "Envoy asks it before signed parameters are known: it cannot tell these routes apart",
+        )
     yield from _match_problems(document.match)
 
 
@@ -85,6 +94,14 @@ def _pay_problems(document: d.RouteDocument) -> Iterator[Problem]:
     for name in ("order_no", "amount"):
         if getattr(document.fields, name) is None:
             yield ("fields", name), "is required on a pay route: channels are chosen by it"
+
+
+def _following_problems(document: d.RouteDocument) -> Iterator[Problem]:
+    if document.service is not None:
+        yield ("service",), "the order's channel has the service: remove this, or the channels"
+    number = "original_order_no" if document.operation is c.Operation.REFUND else "order_no"
+    if getattr(document.fields, number) is None:
+        yield ("fields", number), "is required: the request goes where that order was paid"
 
 
 def _notify_problems(document: d.RouteDocument, notified: Mapping[str, c.Notifications]) -> Iterator[Problem]:

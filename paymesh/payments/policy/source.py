@@ -24,23 +24,44 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 
 class PolicySource:
-    """The policy of these files and folders. Raises PolicyErrors if the first load fails."""
+    """The policy of these files and folders. Raises PolicyErrors if the first load fails and there is no `instead`: a
+    folder with the last policy that was good, to go on with until the files are."""
 
-    def __init__(self, paths: Sequence[Path], environ: Mapping[str, str]) -> None:
+    def __init__(self, paths: Sequence[Path], environ: Mapping[str, str], instead: Path | None = None) -> None:
         self._paths = tuple(paths)
         self._environ = dict(environ)
-        self._loaded = load(self._paths, self._environ)
-        self._watched = frozenset(self._loaded.files)
+        refused: PolicyErrors | None = None
+        try:
+            self._loaded = load(self._paths, self._environ)
+            self._watched = frozenset(self._loaded.files)
+        except PolicyErrors as error:
+            if instead is None or not instead.is_dir():
+                raise
+            try:
+                self._loaded = load([instead], self._environ)
+            except PolicyErrors:
+                raise error from None
+            self._watched, refused = frozenset(error.files), error
         self._signature: Signature = ()
         self.last_problems: tuple[PolicyProblem, ...] = ()
         """Why the newest files are not in force; empty when they are."""
         self.failures = 0
         """Reloads refused since the start."""
+        if refused is not None:
+            self._refuse(refused)
+        self._polling = asyncio.Lock()
+        self.newest = self._loaded
+        """What was loaded last, whether or not it came into force: `on_reload` decides."""
 
     @property
     def current(self) -> Policy:
         """The policy in force. Read it once a request and keep it: the next read may be another one."""
         return self._loaded.policy
+
+    @property
+    def documents(self) -> tuple[tuple[str, str], ...]:
+        """Names and texts of the files in force."""
+        return self._loaded.documents
 
     async def watch(self, on_reload: OnReload | None = None) -> None:
         """Poll the files until cancelled."""
@@ -53,14 +74,18 @@ class PolicySource:
                 _LOG.error("policy not reloaded", exc_info=error)
 
     async def poll(self, on_reload: OnReload | None = None) -> bool:
-        """Look once; True if a new policy came into force."""
+        """Look once; True if a new policy came into force. Calls wait for one another."""
+        async with self._polling:
+            return await self._poll(on_reload)
+
+    async def _poll(self, on_reload: OnReload | None) -> bool:
         # The signature is taken before reading: files that change while they are read are read again next time.
         signature = await asyncio.to_thread(self._sign)
         if signature == self._signature:
             return False
         watched = self._watched
         try:
-            loaded = await asyncio.to_thread(load, self._paths, self._environ)
+            loaded = self.newest = await asyncio.to_thread(load, self._paths, self._environ)
             changed = loaded.policy.version != self.current.version
             if changed and on_reload is not None:
                 await on_reload(loaded.policy)

@@ -60,6 +60,7 @@ def _entry(variants: Sequence[c.Route]) -> c.Route:
     match = variants[0].match
     conditions = [f"{item.name}={item.exact or '*'}" for item in match.headers]
     conditions += [f"?{item.name}={item.exact or '*'}" for item in match.query_parameters]
+    conditions += [f";{item.name}={item.exact or '*'}" for item in match.cookies]
     # No name that an operator may write has a slash or a space, so none can be the same.
     name = " ".join([",".join(sorted(match.methods)) or "*", match.path, *conditions])
     return replace(

@@ -32,6 +32,8 @@ class SourceTree:
     locations: dict[DocumentPath, Location] = field(default_factory=dict)
     problems: list[PolicyProblem] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    texts: dict[Path, str] = field(default_factory=dict)
+    """What stood in each file that could be read."""
 
     def locate(self, path: Sequence[object]) -> Location:
         """The place of the nearest known value. Parts that are no keys (pydantic's union tags) are passed over."""
@@ -77,7 +79,8 @@ def _read_file(file: Path, tree: SourceTree) -> None:
         if len(content) > MAX_FILE_BYTES:
             tree.problems.append(PolicyProblem(str(file), 0, "", f"larger than {MAX_FILE_BYTES} bytes"))
             return
-        for node in yaml.compose_all(content.decode("utf-8"), Loader=_LOADER):
+        text = tree.texts[file] = content.decode("utf-8")
+        for node in yaml.compose_all(text, Loader=_LOADER):
             _FileReader(file, tree).add(node)
     except OSError as error:
         tree.problems.append(PolicyProblem(str(file), 0, "", f"cannot be read: {error.strerror or error}"))

@@ -36,7 +36,7 @@ def http_file(folder: Path, keys: Path, body: bytes = BODY, more: str = "", sign
 
 def test_validate_says_what_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", DEMO]) == 0
-    assert capsys.readouterr().out.startswith("valid: 19 routes, 5 merchants, 5 channels, 3 services")
+    assert capsys.readouterr().out.startswith("valid: 25 routes, 5 merchants, 8 channels, 7 services")
 
 
 def test_validate_names_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,6 +95,8 @@ def test_an_error_that_nobody_foresaw_is_unknown_where_money_may_move(answer: An
 def test_the_sanitisers_timeout_does_not_look_like_the_channels(answer: Answer) -> None:
     assert answer("/pay", 504) == (503, UNAVAILABLE)
     assert answer("/other/a", 504, "UT") == (504, UNAVAILABLE)
+    assert answer("/pay", 500, "FI") == (500, UNAVAILABLE)
+    assert answer("/pay", 426) == (426, "request_malformed")
 
 
 @pytest.mark.parametrize("status", [400, 403, 426, 431])

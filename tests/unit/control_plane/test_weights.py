@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from control_plane.admin import admin_pb2, admin_pb2_grpc
 from control_plane.admin.service import Admin
+from control_plane.discovery.follow import Discovery
 from control_plane.gateway import Gateway
 from control_plane.settings import GatewaySettings
 from control_plane.weights import InvalidWeights, WeightStore, checked_weights, conflicts, effective_weights
@@ -26,6 +27,7 @@ from paymesh.payments.policy.compiled import Endpoint, Policy, Service, ServiceV
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.policy.source import PolicySource
+from paymesh.payments.policy.upstreams import Upstream
 
 SETTINGS = GatewaySettings(("127.0.0.1", 8080), (("127.0.0.1", 9001),), (("127.0.0.1", 9002),), "/dev/stdout")
 
@@ -94,7 +96,9 @@ def test_what_is_accepted_always_adds_up(weights: dict[str, int]) -> None:
 
 def _service() -> Service:
     endpoint = (Endpoint("127.0.0.1", 1),)
-    return Service("trade", (ServiceVersion("v1", endpoint, 9000), ServiceVersion("v2", endpoint, 1000)), 1000)
+    return Service(
+        "trade", (ServiceVersion("v1", endpoint, 9000), ServiceVersion("v2", endpoint, 1000)), Upstream(1000)
+    )
 
 
 # -- recorded weights and the policy -----------------------------------------------------------------------------
@@ -242,7 +246,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     store = WeightStore(tmp_path / "weights.sqlite")
     gateway = Gateway(source.current, store, SETTINGS)
     server = grpc.aio.server()
-    admin_pb2_grpc.add_AdminServicer_to_server(Admin(gateway, source), server)
+    admin_pb2_grpc.add_AdminServicer_to_server(Admin(gateway, source, Discovery(gateway, [])), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -253,11 +257,11 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 
 async def test_set_weight_answers_before_and_after_and_publishes(running: Running) -> None:
-    published = running.gateway.cache.current
+    published = running.gateway.fleet.newest.common
     answer = await running.set(v1=7525, v2=2475)
     assert [(item.version, item.weight) for item in answer.before] == [("v1", 9000), ("v2", 1000)]
     assert [(item.version, item.weight) for item in answer.after] == [("v1", 7525), ("v2", 2475)]
-    assert running.gateway.cache.current is not published
+    assert running.gateway.fleet.newest.common is not published
     assert running.gateway.weights["trade"] == {"v1": 7525, "v2": 2475}
     status = await running.status()
     (trade,) = [item for item in status.services if item.service == "trade"]
@@ -283,11 +287,11 @@ async def test_set_weight_answers_before_and_after_and_publishes(running: Runnin
 async def test_a_refused_set_weight_says_why_and_changes_nothing(
     running: Running, given: dict[str, Any], code: str, message: str
 ) -> None:
-    published = running.gateway.cache.current
+    published = running.gateway.fleet.newest.common
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await running.set(**given)
     assert (error.value.code().name, error.value.details()) == (code, message)
-    assert running.gateway.cache.current is published
+    assert running.gateway.fleet.newest.common is published
 
 
 async def test_concurrent_changes_happen_one_after_the_other(running: Running) -> None:

@@ -6,10 +6,7 @@ import re
 from pathlib import Path
 
 from control_plane.resources.local_replies import REASONS
-from paymesh.cli.demo.payments import PAYMENTS
-from paymesh.cli.demo.providers import PROVIDERS
-from paymesh.cli.demo.refusals import REFUSALS
-from paymesh.cli.demo.sanitizing import SANITIZING
+from paymesh.cli.demo.command import UNSHIFTED
 from paymesh.payments.denial import Reason
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -22,7 +19,7 @@ def test_every_reason_that_a_caller_may_see_is_explained() -> None:
 
 
 def test_the_number_of_scenarios_is_the_demos() -> None:
-    count = len(PAYMENTS) + len(PROVIDERS) + len(REFUSALS) + len(SANITIZING) + 2  # and the two that shift traffic
+    count = len(UNSHIFTED) + 2  # and the two that shift traffic
     assert f"`demo: {count} of {count} as expected`" in README
 
 

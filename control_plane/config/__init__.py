@@ -1,0 +1,1 @@
+"""The configuration centre: policies that are applied, compared, and taken back by version."""
