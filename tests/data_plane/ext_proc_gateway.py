@@ -40,9 +40,9 @@ from control_plane.settings import GatewaySettings
 from control_plane.weights import effective_weights
 from control_plane.xds.snapshot import build_snapshot
 from paymesh.cli.stack.bootstrap import render_bootstrap
-from paymesh.cli.stack.envoy_binary import find_envoy
 from paymesh.payments import internal_names as names
 from paymesh.payments.policy.load import load_policy
+from paymesh.server.envoy_binary import find_envoy
 
 _HOST = "127.0.0.1"
 POLICY = """
@@ -253,7 +253,7 @@ class Gateway:
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def start_ext_proc(self) -> None:
-        arguments = ("-m", "ext_proc", "--policy", str(self.folder / "policy.yaml"))
+        arguments = ("-m", "ext_proc", "--policy", str(self.folder / "policy.yaml"), "--events", "none")
         await self._start("ext_proc", sys.executable, *arguments, "--listen", f"{_HOST}:{self.ext_proc_port}")
         async with asyncio.timeout(20):
             while True:
@@ -399,7 +399,7 @@ def _free_port() -> int:
 def _bootstrap(folder: Path, environ: dict[str, str], authz_port: int, ext_proc_port: int) -> bootstrap_pb2.Bootstrap:
     """The shipped bootstrap with the control plane's resources inside instead of the way to it."""
     document = yaml.safe_load(render_bootstrap(admin_port=0, xds_port=1))
-    del document["dynamic_resources"], document["static_resources"]
+    del document["dynamic_resources"], document["static_resources"], document["cluster_manager"]
     bootstrap = ParseDict(document, bootstrap_pb2.Bootstrap())
     policy = load_policy([folder / "policy.yaml"], environ)
     settings = GatewaySettings(

@@ -22,7 +22,7 @@ from tests.data_plane.test_shared_state import DEADLINE_S, ext_authz
 
 TIMEOUT_S = 2
 LEASE_S = TIMEOUT_S + LEASE_MARGIN_S
-AT_ONCE = 40
+AT_ONCE = 12
 POLICY = f"""
 services: [{{name: scripted, versions: [{{name: v1, endpoints: [{{address: 127.0.0.1, port: "${{SCRIPTED}}"}}]}}]}}]
 rate_limits:

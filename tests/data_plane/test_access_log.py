@@ -148,12 +148,22 @@ class Watched:
 
 
 def _limited(policy: str) -> str:
+    """With something to hold until the end."""
     return policy.replace("    channels: [card]\n", "    channels: [card]\n    rate_limits: [slots]\n") + _LIMIT
+
+
+def _quiet(policy: str) -> str:
+    """With nothing that waits for an end: no money moves, nothing is held."""
+    head, pay, rest = policy.partition("    operation: pay\n")
+    rest = rest.replace(
+        "    fields: {order_no: /order_no, amount: /amount}\n    channels: [card]\n", "    service: trade\n"
+    )
+    return head + pay.replace("pay", "query") + rest
 
 
 @contextlib.asynccontextmanager
 async def watched(folder: Path, *, limited: bool) -> AsyncIterator[Watched]:
-    """Envoy, ext_proc and a service; `limited`: by a policy with a limit of concurrency."""
+    """Envoy, ext_proc and a service; `limited`: by a policy with a limit of concurrency, else one of queries alone."""
     upstream = Upstream()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", upstream.handle)
@@ -171,7 +181,7 @@ async def watched(folder: Path, *, limited: bool) -> AsyncIterator[Watched]:
     await server.start()
     _write_scripts(upstream, found.working)
     (folder / "secret").write_text("a throw-away secret, 32 bytes ..")
-    (folder / "policy.yaml").write_text(_limited(_POLICY) if limited else _POLICY)
+    (folder / "policy.yaml").write_text(_limited(_POLICY) if limited else _quiet(_POLICY))
     try:
         await found.gateway.start_ext_proc()
         await found.gateway.start_envoy(static_bootstrap(folder, environ, port, found.gateway.ext_proc_port))
@@ -216,7 +226,7 @@ async def test_success(gateway: Watched) -> None:
     assert await gateway.pay(x_script="slow") == 200
     heard = await gateway.next()
     assert [heard.request_id] == gateway.authorization.seen
-    assert (heard.status, heard.flags, heard.outcome) == (200, frozenset(), "succeeded")
+    assert (heard.status, heard.flags, heard.outcome, heard.fault) == (200, frozenset(), "succeeded", "none")
     assert (heard.upstream_cluster, heard.reached_service) == ("trade|v1", True)
     assert heard.decision[names.META_HELD] == "slots:m"
     assert heard.decision[names.META_DECISION] == names.DECISION_ALLOW
@@ -239,6 +249,7 @@ async def test_a_service_that_breaks_off(gateway: Watched) -> None:
     heard = await gateway.next()
     assert (heard.status, heard.flags, heard.reached_service) == (503, {"UC"}, True)
     assert (heard.service_s, heard.upstream_cluster, heard.outcome) == (None, "trade|v1", "unknown")
+    assert heard.fault == "channel"
     assert names.META_HELD in heard.decision
 
 
@@ -296,7 +307,7 @@ async def test_what_no_check_saw_has_neither_a_decision_nor_a_flag(
     assert gateway.authorization.seen == []
 
 
-async def test_without_slots_nothing_undecided_is_told(tmp_path: Path) -> None:
+async def test_where_nothing_waits_for_an_end_nothing_undecided_is_told(tmp_path: Path) -> None:
     async with watched(tmp_path, limited=False) as gateway:
         await gateway.pay_and_go(gateway.authorization.hanging, x_check="hang")
         await asyncio.wait_for(gateway.authorization.given_up.wait(), 15)

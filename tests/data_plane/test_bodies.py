@@ -307,11 +307,34 @@ async def test_alipay_answers_verify_by_the_gateways_key(gateway: Gateway) -> No
     assert exchange.body.startswith(b'{"alipay_trade_query_response":' + signed + b',"sign":"')
     signature = base64.b64decode(json.loads(exchange.body)["sign"])
     public_key(gateway).verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
-    # Its neighbour behind the same match needs none of this, and its answers meet no ext_proc.
+    # Its neighbour behind the same match needs none of this: its answers are only watched.
     other = await send(gateway, "/gateway.do", b"a=b", x_test_route="alipay-pay", x_answer=service, **kind)
     assert other.body == service.encode()
     await line(gateway, "access", other.request_id)
-    assert [found["event"] for found in gateway.log_lines("ext_proc", other.request_id)] == ["sanitized"]
+    assert [found["event"] for found in gateway.log_lines("ext_proc", other.request_id)] == ["sanitized", "outcome"]
+
+
+@pytest.mark.parametrize(
+    ("service", "charset", "outcome", "fault"),
+    [
+        ('{"alipay_trade_pay_response":{"code":"10000","trade_no":"1"},"sign":"s"}', "utf-8", "succeeded", "none"),
+        (
+            '{"alipay_trade_pay_response":{"code":"40004","sub_code":"ACQ.BUYER_BALANCE_NOT_ENOUGH"},"sign":"s"}',
+            "gbk",
+            "refused",
+            "payer",
+        ),
+        ("<html>502</html>", "utf-8", "unknown", "channel"),
+    ],
+)
+async def test_what_alipay_says_about_money_and_whose_fault_it_is(
+    gateway: Gateway, service: str, charset: str, outcome: str, fault: str
+) -> None:
+    kind = {"content_type": FORM, "x_answer_type": f"text/html;charset={charset}"}
+    exchange = await send(gateway, "/gateway.do", b"a=b", x_test_route="alipay-pay", x_answer=service, **kind)
+    assert exchange.body == service.encode()
+    assert (await line(gateway, "access", exchange.request_id))["outcome"] == outcome
+    await line(gateway, "ext_proc", exchange.request_id, event="outcome", outcome=outcome, fault=fault)
 
 
 # -- what cannot be sanitised ------------------------------------------------------------------------------------------

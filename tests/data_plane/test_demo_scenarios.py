@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paymesh.cli.admin_client import set_weights_and_wait
-from paymesh.cli.demo.payments import PAYMENTS
-from paymesh.cli.demo.providers import PROVIDERS
-from paymesh.cli.demo.refusals import REFUSALS
-from paymesh.cli.demo.sanitizing import SANITIZING
+from paymesh.cli.demo.command import UNSHIFTED
 from paymesh.cli.demo.scenario import Scenario
 from paymesh.cli.demo.shifting import shifting
 from paymesh.cli.demo.world import World
@@ -17,9 +14,7 @@ from paymesh.cli.stack.local_stack import LocalStack
 pytestmark = [pytest.mark.data_plane, pytest.mark.asyncio(loop_scope="session")]
 
 
-@pytest.mark.parametrize(
-    "scenario", [*PAYMENTS, *PROVIDERS, *REFUSALS, *SANITIZING], ids=lambda scenario: scenario.name
-)
+@pytest.mark.parametrize("scenario", UNSHIFTED, ids=lambda scenario: scenario.name)
 async def test_scenario(scenario: Scenario, world: World) -> None:
     assert await scenario.act(world) == scenario.expected
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import random
 import shutil
+import sqlite3
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -38,8 +39,9 @@ SEED = 20_270_101
 PAYMENTS, FOLLOWERS, SPOILT = 600, 300, 1_100
 AT_ONCE = 24
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-NOT_OURS = "trade.sqlite"
-"""The sample trade service stands for somebody else's system: its books may hold order numbers as they came."""
+NOT_SEARCHED = ("trade.sqlite", "events.sqlite")
+"""The sample trade service stands for somebody else's system: its books may hold order numbers as they came. Ours hold
+them too, and are searched event by event without them."""
 ADMIN_PAGES = (
     "stats", "stats/prometheus", "config_dump?include_eds", "clusters", "listeners", "server_info", "certs", "runtime",
     "logging",
@@ -112,6 +114,7 @@ async def evidence(
         # Everything has ended, and so written what it still had.
         valkey[0].ask("SAVE")
         written |= _files(stack.run_dir, "run") | _files(valkey[1], "valkey")
+        written["events"] = _events(stack.run_dir / "data" / "events.sqlite")
         written["spans"] = b"".join(collector.exports)
     secrets = _secrets(stack.keys) | {"bearer token": json.dumps(TOKEN_HEAD).encode()}
     yield Evidence(written, Search(planted, secrets), planted, answers, reasons, upstream)
@@ -250,8 +253,19 @@ def _files(folder: Path, name: str) -> dict[str, bytes]:
     return {
         f"{name}/{file.relative_to(folder)}": file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.relative_to(folder).parts[0] != "keys" and not file.name.startswith(NOT_OURS)
+        if file.is_file() and file.relative_to(folder).parts[0] != "keys" and not file.name.startswith(NOT_SEARCHED)
     }
+
+
+def _events(file: Path) -> bytes:
+    """Every event, but for the order's number, which is the merchant's own: without it nobody could ask the channel."""
+    database = sqlite3.connect(file)
+    documents = [json.loads(row[0]) for row in database.execute("select document from events")]
+    database.close()
+    for one in documents:
+        one["data"].pop("order_no", None)
+    assert any(one["type"] == "PaymentSucceeded" for one in documents)
+    return "\n".join(json.dumps(one, ensure_ascii=False) for one in documents).encode()
 
 
 def _secrets(keys: Path) -> dict[str, bytes]:

@@ -19,8 +19,8 @@ import yaml
 from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
 from envoy.service.ratelimit.v3 import rls_pb2, rls_pb2_grpc
 
-from paymesh.cli.stack.envoy_binary import find_envoy
 from paymesh.cli.stack.ports import Ports
+from paymesh.server.envoy_binary import find_envoy
 from tests.data_plane.limits_stack import Scripted
 from tests.data_plane.test_shared_state import ext_authz
 

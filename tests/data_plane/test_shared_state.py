@@ -42,7 +42,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProcess]:
 async def ext_authz(keys: Path, address: str, *flags: str, policy: Path = DEMO_POLICY) -> AsyncIterator[None]:
     """One process, answering when entered."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ext_authz", "--policy", str(policy), "--listen", address, *flags,
+        sys.executable, "-m", "ext_authz", "--policy", str(policy), "--listen", address, "--events", "none", *flags,
         env={"PAYMESH_DEMO_KEYS": str(keys), "PATH": "/usr/bin:/bin"},
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from paymesh.cli.stack.ports import Ports, flag
 
 pytestmark = pytest.mark.data_plane
 REPOSITORY = Path(__file__).resolve().parents[2]
-PROCESSES = 10
+PROCESSES = 13
 
 
 class Up:
