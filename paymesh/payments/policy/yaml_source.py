@@ -72,6 +72,13 @@ def read_sources(paths: Sequence[Path]) -> SourceTree:
     return tree
 
 
+def read_text(name: str, text: str) -> SourceTree:
+    """The documents of one text, which problems call by this name. Problems are collected, never raised."""
+    tree = SourceTree(files=[Path(name)])
+    _read_text(Path(name), text, tree)
+    return tree
+
+
 def _read_file(file: Path, tree: SourceTree) -> None:
     try:
         with file.open("rb") as stream:
@@ -79,13 +86,18 @@ def _read_file(file: Path, tree: SourceTree) -> None:
         if len(content) > MAX_FILE_BYTES:
             tree.problems.append(PolicyProblem(str(file), 0, "", f"larger than {MAX_FILE_BYTES} bytes"))
             return
-        text = tree.texts[file] = content.decode("utf-8")
-        for node in yaml.compose_all(text, Loader=_LOADER):
-            _FileReader(file, tree).add(node)
+        _read_text(file, content.decode("utf-8"), tree)
     except OSError as error:
         tree.problems.append(PolicyProblem(str(file), 0, "", f"cannot be read: {error.strerror or error}"))
     except UnicodeDecodeError as error:
         tree.problems.append(PolicyProblem(str(file), 0, "", f"is not UTF-8 (byte {error.start})"))
+
+
+def _read_text(file: Path, text: str, tree: SourceTree) -> None:
+    tree.texts[file] = text
+    try:
+        for node in yaml.compose_all(text, Loader=_LOADER):
+            _FileReader(file, tree).add(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         message = getattr(error, "problem", None) or "not readable as YAML"

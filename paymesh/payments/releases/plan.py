@@ -1,17 +1,12 @@
-"""Owns what a release is to do: steps in order, what is looked at meanwhile, and what happens when that fails.
-
-Weights are of 10,000, and those of all versions always add up to it (DESIGN section 6).
-"""
+"""Owns what a release is to do: steps in order, what is looked at meanwhile, and what happens when that fails."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-TOTAL = 10_000
-Weights = Mapping[str, int]
-"""By version, in the service's own order."""
+from paymesh.payments.releases.checks import STRICT, Analysis
+from paymesh.payments.releases.traffic import TOTAL, Pin
 
 
 class Kind(enum.StrEnum):
@@ -29,12 +24,25 @@ class OnFailure(enum.StrEnum):
 class SetWeight:
     """The new version's share of the traffic; the stable one has the rest."""
 
+    __pydantic_config__ = STRICT
+
     weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetPins:
+    """Some requests go to the new version whatever the weights, from here to the end of the release."""
+
+    __pydantic_config__ = STRICT
+
+    pins: tuple[Pin, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Nothing moves for so long. With an analysis it lasts until that has passed, too."""
+
+    __pydantic_config__ = STRICT
 
     seconds: int
 
@@ -43,14 +51,30 @@ class Hold:
 class Gate:
     """A person promotes."""
 
+    __pydantic_config__ = STRICT
 
-Step = SetWeight | Hold | Gate
+
+Step = SetWeight | SetPins | Hold | Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """URLs that are told by POST. `before`: a step moves traffic only once each has answered 2xx. `after`: it has."""
+
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    timeout_ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`stable` and `target` are versions of `service`. `analysed`: verdicts come while the target has traffic, and a
-    hold ends with a pass only. `depends_on`: (service, version) whose checks must pass before the first step."""
+    """`stable` and `target` are versions of `service`. `analysis` None: nothing is looked at, and holds end by time.
+
+    `isolate`: the target never gets any weight; it ends reachable by its pins alone. `depends_on`: (service, version)
+    whose checks must pass before the first step. `salt`: of the merchants' order on their way to the target.
+    `orders_stay`: each order goes on with the version that it began on, until `drain_s` seconds after the last step.
+    `mirror`: share, of 10,000, of harmless requests that the target is shown while the release is under way.
+    """
 
     name: str
     service: str
@@ -58,14 +82,30 @@ class Plan:
     stable: str
     target: str
     steps: tuple[Step, ...]
-    analysed: bool = False
+    analysis: Analysis | None = None
     on_failure: OnFailure = OnFailure.ROLLBACK
     depends_on: tuple[tuple[str, str], ...] = ()
+    isolate: bool = False
+    salt: str = ""
+    orders_stay: bool = False
+    drain_s: int = 0
+    mirror: int = 0
+    hooks: Hooks = Hooks()
+
+    @property
+    def analysed(self) -> bool:
+        """Verdicts come while the target has traffic, and a hold ends with a pass only."""
+        return self.analysis is not None
 
     def weights(self, versions: tuple[str, ...], share: int) -> dict[str, int]:
         """Every version's weight when the target has `share`: others than these two have nothing."""
         given = {self.stable: TOTAL - share, self.target: share}
         return {version: given.get(version, 0) for version in versions}
+
+    def pins(self, steps: int) -> tuple[Pin, ...]:
+        """Those that the first so many steps set."""
+        found = [step.pins for step in self.steps[:steps] if isinstance(step, SetPins)]
+        return tuple(pin for pins in found for pin in pins)
 
 
 def plan_problems(plan: Plan, versions: tuple[str, ...]) -> list[str]:
@@ -79,6 +119,8 @@ def plan_problems(plan: Plan, versions: tuple[str, ...]) -> list[str]:
     shares = [step.weight for step in plan.steps if isinstance(step, SetWeight)]
     if shares != sorted(set(shares)) or any(not 0 < share <= TOTAL for share in shares):
         found.append("the weights of the steps rise, from above 0 to 100 percent at most")
+    if plan.isolate and shares:
+        found.append("an isolated version gets no weight")
     if any(isinstance(step, Hold) and step.seconds <= 0 for step in plan.steps):
         found.append("a hold takes some seconds")
     if not plan.steps:

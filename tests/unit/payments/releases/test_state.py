@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paymesh.payments.releases.plan import TOTAL, Gate, Hold, Kind, OnFailure, Plan, SetWeight, plan_problems
+from paymesh.payments.policy.forwarding import Fault
+from paymesh.payments.releases.analysis import RateRule, Verdict
+from paymesh.payments.releases.checks import Analysis, Counting, RateCheck
+from paymesh.payments.releases.plan import Gate, Hold, Kind, OnFailure, Plan, SetPins, SetWeight, plan_problems
 from paymesh.payments.releases.state import (
-    MOVING,
+    ENDING,
     OVER,
     Applied,
     Begin,
-    Change,
     Command,
     DependenciesMet,
+    Drilled,
     Event,
     Judged,
     NotNow,
@@ -24,12 +27,14 @@ from paymesh.payments.releases.state import (
     State,
     Tick,
     Told,
-    Verdict,
     advance,
+    traffic,
 )
+from paymesh.payments.releases.traffic import TOTAL, Pin, Traffic
 
+ANALYSIS = Analysis((RateCheck(RateRule("success", max_drop=0.01), Counting.PAYMENTS),))
 STEPS = (SetWeight(100), Hold(60), SetWeight(1000), Gate(), SetWeight(5000), Hold(60))
-PLAN = Plan("trade-v2", "trade", Kind.CANARY, "v1", "v2", STEPS, analysed=True)
+PLAN = Plan("trade-v2", "trade", Kind.CANARY, "v1", "v2", STEPS, ANALYSIS)
 VERSIONS = ("v1", "v2", "v3")
 
 
@@ -41,12 +46,14 @@ class Run:
         self.given: list[int] = []
         self.happens(Begin(ready, 0))
 
-    def happens(self, event: Event) -> Change:
-        change = advance(self.plan, self.state, event)
-        self.state = change.state
-        if change.apply:
+    def happens(self, event: Event) -> None:
+        before, self.state = self.state, advance(self.plan, self.state, event)
+        if self.state.seq != before.seq:
             self.given.append(self.state.share)
-        return change
+
+    @property
+    def traffic(self) -> Traffic:
+        return traffic(self.plan, VERSIONS, self.state)
 
     def confirm(self) -> None:
         self.happens(Applied(self.state.seq, self.now_s))
@@ -208,7 +215,13 @@ def plans(draw: st.DrawFn) -> Plan:
         between = draw(_STEP)
         if between is not None:
             steps.append(between)
-    return replace(PLAN, steps=tuple(steps), analysed=draw(st.booleans()), on_failure=draw(st.sampled_from(OnFailure)))
+    return replace(
+        PLAN,
+        steps=tuple(steps),
+        analysis=draw(st.sampled_from([None, ANALYSIS])),
+        orders_stay=draw(st.booleans()),
+        on_failure=draw(st.sampled_from(OnFailure)),
+    )
 
 
 _HAPPENS = st.lists(
@@ -240,37 +253,41 @@ def test_whatever_happens(plan: Plan, happenings: list[tuple[object, ...]]) -> N
         else:
             event = Told(Command(told[0]), "ann", "", run.now_s)
         try:
-            change = run.happens(event)
+            run.happens(event)
         except NotNow:
             assert run.state == before
             assert isinstance(event, Told)
             continue
-        after = change.state
+        after, asked = run.state, run.state.seq != before.seq
         # Weights are asked for under a number of their own, and only these shares exist.
-        assert change.apply == (after.seq != before.seq)
         assert after.seq - before.seq in (0, 1)
         assert after.share in {0, TOTAL, *(step.weight for step in plan.steps if isinstance(step, SetWeight))}
-        if not change.apply:
+        if not asked:
             assert after.share == before.share
         # The next step's weights are asked for only when the last ones are everywhere, unless a person says so.
-        if change.apply and after.phase is Phase.APPLYING and before.phase is Phase.APPLYING:
+        if asked and after.phase is Phase.APPLYING and before.phase is Phase.APPLYING:
             assert before.seq in confirmed
         if isinstance(event, Tick | Judged) and before.phase in (Phase.PAUSED, *OVER):
             assert after.phase is before.phase or after.phase in (Phase.ROLLING_BACK, Phase.FROZEN)
-        if isinstance(event, Tick) and before.phase in MOVING:
+        if isinstance(event, Tick) and before.pending:
             assert after == before
-        if isinstance(event, Judged) and event.verdict is Verdict.FAIL and before.share and before.phase not in OVER:
+        if (
+            isinstance(event, Judged)
+            and event.verdict is Verdict.FAIL
+            and before.share
+            and before.phase not in OVER | ENDING
+        ):
             assert after.phase in (Phase.ROLLING_BACK, Phase.FROZEN)
         # The same again changes nothing: what was told twice is done once.
-        if isinstance(event, Applied) and event.seq == before.seq and not change.apply:
-            assert advance(plan, after, event).state == after or after.phase in MOVING
+        if isinstance(event, Applied) and event.seq == before.seq and not asked:
+            assert advance(plan, after, event) == after or after.pending or after.phase is Phase.DRAINING
 
 
 @given(plans())
 def test_left_alone_and_healthy_every_plan_ends_promoted(plan: Plan) -> None:
     run = Run(plan)
     for _ in range(50):
-        if run.state.phase in MOVING:
+        if run.state.pending:
             run.confirm()
         elif run.state.phase is Phase.GATED:
             run.tell(Command.PROMOTE)
@@ -279,4 +296,75 @@ def test_left_alone_and_healthy_every_plan_ends_promoted(plan: Plan) -> None:
             run.passes(100)
     assert run.state.phase is Phase.PROMOTED
     shares = [step.weight for step in plan.steps if isinstance(step, SetWeight)]
-    assert run.given == [*shares, TOTAL]
+    retired = [TOTAL] if plan.orders_stay else []
+    assert run.given == [*shares, TOTAL, *retired]
+
+
+def test_pins_stay_until_the_weights_are_final() -> None:
+    pin, other = Pin("merchant", "", "bookshop", "v2"), Pin("header", "x-canary", "1", "v2")
+    run = Run(replace(PLAN, steps=(SetPins((pin,)), Hold(5), SetPins((other,)), SetWeight(1)), analysis=None))
+    assert (run.traffic.rules.pins, run.traffic.weights["v2"]) == ((pin,), 0)
+    run.confirm()
+    run.passes(5)
+    assert run.traffic.rules.pins == (pin, other)
+    run.confirm()
+    run.tell(Command.ABORT)
+    assert run.traffic.rules.pins == ()
+
+
+def test_an_isolated_version_never_gets_weight_and_stays_reachable() -> None:
+    pin = Pin("merchant", "", "test-shop", "v2")
+    run = Run(replace(PLAN, steps=(SetPins((pin,)), Hold(5)), isolate=True))
+    run.confirm()
+    run.judge(Verdict.PASS)
+    run.passes(5)
+    assert run.state.phase is Phase.ISOLATED
+    for command in (Command.PROMOTE, Command.PROMOTE_FULL):
+        with pytest.raises(NotNow, match="isolated"):
+            run.tell(command)
+    assert (run.traffic.weights["v2"], run.traffic.rules.pins) == (0, (pin,))
+    run.judge(Verdict.FAIL)
+    run.confirm()
+    assert (run.state.phase, run.traffic.rules.pins) == (Phase.ROLLED_BACK, ())
+
+
+def test_orders_stay_until_the_old_version_has_drained() -> None:
+    run = Run(replace(PLAN, steps=(SetWeight(TOTAL),), analysis=None, orders_stay=True, drain_s=60))
+    run.confirm()
+    run.confirm()
+    assert (run.state.phase, run.traffic.rules.orders_stay) == (Phase.DRAINING, ("v1", "v2"))
+    with pytest.raises(NotNow, match="draining"):
+        run.tell(Command.PAUSE)
+    run.passes(60)
+    assert run.traffic.rules.orders_stay == ()
+    run.confirm()
+    assert run.state.phase is Phase.PROMOTED
+    back = Run(run.plan)
+    back.tell(Command.ABORT)
+    back.confirm()
+    assert (back.state.phase, back.traffic.rules.orders_stay) == (Phase.DRAINING, ("v1", "v2"))
+    with pytest.raises(NotNow, match="already"):
+        back.tell(Command.ABORT)
+    back.tell(Command.PROMOTE)  # not to wait for the rest of it
+    back.confirm()
+    assert back.state.phase is Phase.ROLLED_BACK
+
+
+def test_a_drill_hits_the_target_alone_and_ends_with_the_release() -> None:
+    fault = Fault(None, 0, 503, 500)
+    run = Run()
+    with pytest.raises(NotNow, match="stands still"):
+        run.happens(Drilled(fault, "ann", "drill"))
+    run.confirm()
+    run.happens(Drilled(fault, "ann", "drill"))
+    assert (run.traffic.rules.fault, run.state.phase) == (("v2", fault), Phase.HOLDING)
+    run.confirm()
+    assert run.state.phase is Phase.HOLDING
+    run.judge(Verdict.FAIL)
+    assert run.traffic.rules.fault is None
+
+
+def test_a_hold_before_any_traffic_ends_by_time() -> None:
+    run = Run(replace(PLAN, steps=(Hold(5), SetWeight(1), Hold(5))))
+    run.passes(5)
+    assert run.given == [1]
