@@ -13,6 +13,7 @@ _ROOT = Path(__file__).parents[2]
 _PROTOS = (
     "control_plane/admin/admin.proto",
     "control_plane/config/config.proto",
+    "control_plane/releases/releases.proto",
     "ext_authz/admin/limits.proto",
     "paymesh/server/admin_audit.proto",
     "paymesh/server/policy_documents.proto",
