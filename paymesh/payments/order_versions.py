@@ -14,7 +14,7 @@ from typing import Protocol
 from paymesh.payments.denial import Unavailable
 
 MAX_ORDERS = 1_000_000
-"""About 350 MB. Beyond it the store takes no more: dropping one would send its order to a version that has it not."""
+"""About 300 MB. Beyond it the store takes no more: dropping one would send its order to a version that has it not."""
 
 
 @dataclass(frozen=True, slots=True)
