@@ -10,6 +10,7 @@ from paymesh.payments.credentials.claim import Authenticated
 from paymesh.payments.denial import Denial
 from paymesh.payments.fields.facts import OrderFacts
 from paymesh.payments.fields.sanitize_head import NO_CHANGES, Head
+from paymesh.payments.order_versions import OrderVersion
 from paymesh.payments.orders import OrderTerms
 from paymesh.payments.policy.compiled import Channel, Policy, Route
 from paymesh.payments.request import Request
@@ -50,6 +51,8 @@ class CheckContext:
     """Of a query, refund or close that follows its order: what was ordered."""
     begun_at_s: int | None = None
     """Unix seconds of the first attempt of the order, or of the refund."""
+    order_version: OrderVersion | None = None
+    """The version that goes on answering for the order that the request is about."""
     user: User | None = None
     """The person, where the route asks a user provider."""
     order_keys: tuple[str, ...] = field(default=(), repr=False)

@@ -18,6 +18,7 @@ from ext_authz.steps.permission import PermissionStep
 from ext_authz.steps.replay import ReplayStep
 from ext_authz.steps.route import RouteStep
 from ext_authz.steps.user import UserStep
+from ext_authz.steps.version import VersionStep
 from paymesh.payments.channels.health import ChannelHealth, NothingKnown
 from paymesh.payments.credentials.claim import KeyDirectory
 from paymesh.payments.credentials.directory import PolicyKeys
@@ -28,6 +29,7 @@ from paymesh.payments.limits.demands import LimitStore
 from paymesh.payments.limits.in_process import InProcessLimits
 from paymesh.payments.limits.sizing import LimitSizes, in_process_sizes
 from paymesh.payments.nonces import InProcessNonces, NonceStore
+from paymesh.payments.order_versions import InProcessOrderVersions, OrderVersions
 from paymesh.payments.orders import InProcessOrders, OrderStore
 from paymesh.payments.users.identify import UserIdentifier
 from paymesh.server.logs import error_place
@@ -42,6 +44,7 @@ class Stores:
     directory: KeyDirectory
     nonces: NonceStore
     orders: OrderStore
+    order_versions: OrderVersions
     limits: LimitStore
     sizes: LimitSizes
     users: UserIdentifier
@@ -57,6 +60,7 @@ def in_process_stores() -> Stores:
         PolicyKeys(key_sources),
         InProcessNonces(),
         InProcessOrders(),
+        InProcessOrderVersions(),
         InProcessLimits(),
         in_process_sizes(),
         UserIdentifier(offline, key_sources),
@@ -77,6 +81,7 @@ def build_pipeline(stores: Stores) -> tuple[Step, ...]:
         ChannelStep(stores.channels, stores.orders, stores.attempts),  # needs the fields
         LimitsStep(stores.limits, stores.sizes, late=True),  # those that go by what was found since
         HeadStep(),  # only what passes is worth changing; may still refuse a query that cannot be read
+        VersionStep(stores.order_versions),  # needs the channel; may find its store away, so before anything is begun
         OrderStep(stores.orders, stores.attempts),  # last: it records an attempt, and nothing may refuse it after that
     )
 

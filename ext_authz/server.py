@@ -26,6 +26,7 @@ from ext_authz.check_context import CheckContext, Decision, Step
 from ext_authz.envoy_health import EnvoyHealth
 from ext_authz.held import Held, ServiceTimes
 from ext_authz.key_sets import KeySets
+from ext_authz.learnt_versions import LearntVersions
 from ext_authz.order_ends import OrderEnds
 from ext_authz.pipeline import Stores, build_pipeline, decide
 from ext_authz.rate_limit_service import RateLimitService
@@ -191,7 +192,10 @@ async def _serving(
             external_auth_pb2_grpc.add_AuthorizationServicer_to_server(servicer, runtime.server)
             times = ServiceTimes(stores.sizes.latencies, lambda: source.current, runtime.metrics)
             outcomes = ChannelOutcomes(channels, lambda: source.current, runtime.metrics)
-            listeners: list[Listener] = [attempts, OrderEnds(stores.orders, runtime.metrics), held, times, outcomes]
+            versions = LearntVersions(stores.order_versions, lambda: source.current, runtime.metrics)
+            ends_of_orders = OrderEnds(stores.orders, runtime.metrics)
+            # An order's version before its end: once an attempt is over its repeat may come, and asks for the version.
+            listeners: list[Listener] = [attempts, versions, ends_of_orders, held, times, outcomes]
             ends = AccessLogReceiver(listeners, runtime.metrics)
             als_pb2_grpc.add_AccessLogServiceServicer_to_server(ends, runtime.server)
             limiter = RateLimitService(stores.limits, stores.sizes, lambda: source.current, runtime.metrics)
@@ -202,6 +206,7 @@ async def _serving(
             finally:
                 await ends.close()
                 await held.close()
+                await versions.close()
 
 
 def _admin(
@@ -253,7 +258,17 @@ async def _stores(
         asyncio.create_task(follow(state.overrides, sizes.overrides, lambda: int(time.time()))),
     ]
     try:
-        yield Stores(directory, state.nonces, state.orders, state.limits, sizes, users, attempts, channels)
+        yield Stores(
+            directory,
+            state.nonces,
+            state.orders,
+            state.order_versions,
+            state.limits,
+            sizes,
+            users,
+            attempts,
+            channels,
+        )
     finally:
         for task in changing:
             task.cancel()

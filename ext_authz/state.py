@@ -27,6 +27,7 @@ from paymesh.payments.limits.latency import InProcessLatencies, LatencyStore
 from paymesh.payments.limits.leases import LeasedTokens
 from paymesh.payments.limits.override_store import OverrideFile, OverrideStore
 from paymesh.payments.nonces import InProcessNonces, NonceStore
+from paymesh.payments.order_versions import InProcessOrderVersions, OrderVersions
 from paymesh.payments.orders import InProcessOrders, OrderStore
 from paymesh.payments.secrets import Secret
 from paymesh.payments.shared_state.address import parse_state_url
@@ -35,6 +36,7 @@ from paymesh.payments.shared_state.client import NOT_TRIED, TIMEOUT_S, Outcome, 
 from paymesh.payments.shared_state.redis_latencies import RedisLatencies
 from paymesh.payments.shared_state.redis_limits import RedisLimits
 from paymesh.payments.shared_state.redis_nonces import RedisNonces
+from paymesh.payments.shared_state.redis_order_versions import RedisOrderVersions
 from paymesh.payments.shared_state.redis_orders import RedisOrders
 from paymesh.payments.shared_state.redis_overrides import RedisOverrides
 from paymesh.server.startup import StartupError
@@ -52,6 +54,7 @@ class State:
 
     nonces: NonceStore
     orders: OrderStore
+    order_versions: OrderVersions
     limits: LimitStore
     latencies: LatencyStore
     overrides: OverrideStore
@@ -100,7 +103,15 @@ async def open_state(
         if args.state_password_file is not None:
             raise StartupError("--state-password-file without --state-url")
         kept = _override_file(args.limit_overrides)
-        yield State(InProcessNonces(), InProcessOrders(), InProcessLimits(), InProcessLatencies(), kept, None)
+        yield State(
+            InProcessNonces(),
+            InProcessOrders(),
+            InProcessOrderVersions(),
+            InProcessLimits(),
+            InProcessLatencies(),
+            kept,
+            None,
+        )
         return
     metrics = _Metrics(registry)
     shared = _shared_state(args, url, metrics)
@@ -109,8 +120,15 @@ async def open_state(
         if not await shared.start():
             _LOG.warning("shared state is away at the start", extra={"fields": {"state": shared.state.value}})
         limits = LeasedTokens(LimitsWithFallback(RedisLimits(shared)))
-        overrides = RedisOverrides(shared)
-        yield State(RedisNonces(shared), RedisOrders(shared), limits, RedisLatencies(shared), overrides, shared)
+        yield State(
+            RedisNonces(shared),
+            RedisOrders(shared),
+            RedisOrderVersions(shared),
+            limits,
+            RedisLatencies(shared),
+            RedisOverrides(shared),
+            shared,
+        )
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -40,6 +40,7 @@ def read_request(message: external_auth_pb2.CheckRequest) -> Request:
         scheme=http.scheme,
         authority=http.host,
         peer=_peer(attributes.source),
+        extensions=dict(attributes.context_extensions),
     )
 
 
@@ -103,10 +104,12 @@ def upstream_headers(decision: Decision) -> list[tuple[str, str]]:
     context = decision.context
     route = context.route
     assert route is not None
+    service = _service(decision, route)
     merchant = None if context.caller is None else context.caller.merchant.id
+    salt = context.request.extensions.get(names.SALT_EXTENSION + service.name, service.split_salt)
     headers = [
         (names.OPERATION_HEADER, str(route.operation)),
-        (names.SPLIT_HEADER, split_value(_service(decision, route), merchant, context.request.request_id)),
+        (names.SPLIT_HEADER, split_value(salt, merchant, context.request.request_id)),
     ]
     if merchant is not None:
         headers.append((names.MERCHANT_HEADER, merchant))
@@ -120,6 +123,10 @@ def upstream_headers(decision: Decision) -> list[tuple[str, str]]:
         headers.append((names.CHANNEL_HEADER, context.channel.name))
     if context.replayed:
         headers.append((names.REPLAY_HEADER, "true"))
+    stays = context.order_version
+    # The order step may have found another channel since, and so another service, whose versions are its own.
+    if stays is not None and stays.service == service.name:
+        headers.append((names.VERSION_HEADER, stays.version))
     return headers
 
 

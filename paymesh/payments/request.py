@@ -36,6 +36,8 @@ class Request:
     authority: str = ""
     """Host and port as the client named them; empty if unknown."""
     peer: Peer | None = None
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    """What the control plane says of the route, by the names of `internal_names`; empty where nobody says it."""
 
     @property
     def path(self) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from paymesh.payments.policy.compiled import Service
 
-
-def split_value(service: Service, merchant: str | None, request_id: str) -> str:
+def split_value(salt: str, merchant: str | None, request_id: str) -> str:
     """Sixteen hex characters, the same for the same merchant and salt. Without a merchant: the request's own."""
     # A missing hash header makes Envoy choose at random per request, so there is always one.
-    text = f"{service.split_salt}\0{merchant if merchant is not None else request_id}"
+    text = f"{salt}\0{merchant if merchant is not None else request_id}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

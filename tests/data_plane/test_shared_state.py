@@ -20,7 +20,7 @@ from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 
 from paymesh.cli.demo.payments import payment
 from paymesh.cli.demo.signing import HmacMerchant
-from paymesh.cli.demo.world import World
+from paymesh.cli.demo.world import MCHID, World
 from paymesh.cli.stack.local_stack import DEMO_POLICY, LocalStack, StackOptions
 from paymesh.cli.stack.ports import Ports
 from paymesh.payments import internal_names as names
@@ -189,6 +189,43 @@ async def test_a_slow_store_refuses_payments_in_time_and_they_pass_again(
     finally:
         proxy.delay_s = lambda: 0.0
     await until_it_pays(world, "quick-again")
+
+
+async def test_an_orders_version_is_learnt_from_envoy_and_sent_where_it_stays(
+    frail: tuple[LocalStack, World],
+) -> None:
+    stack, world = frail
+    await until_it_pays(world, "version")
+    order = f"{world.run}-version"
+    paid = await world.wechat_order(order)
+    assert paid.status == 200
+    version = paid.headers["x-sample-version"]
+    target = f"/v3/pay/transactions/out-trade-no/{order}?mchid={MCHID}"
+
+    async def upstream(stub: external_auth_pb2_grpc.AuthorizationStub, stays: str | None) -> dict[str, str]:
+        """What a query's check says, its route's extensions as the control plane would write them."""
+        query = external_auth_pb2.CheckRequest()
+        extensions = {names.ROUTE_EXTENSION: "wechat-query"}
+        if stays is not None:
+            extensions[names.ORDERS_STAY_EXTENSION + "trade"] = stays
+        query.attributes.context_extensions.update(extensions)
+        http = query.attributes.request.http
+        http.method, http.path = "GET", target
+        http.headers.update({name.lower(): value for name, value in world.bookshop.headers("GET", target).items()})
+        response = await stub.Check(query)
+        assert reason(response) in ("pass", "unavailable")
+        return {item.header.key: item.header.value for item in response.ok_response.headers}
+
+    async with grpc.aio.insecure_channel(stack.ports.address("ext_authz")) as channel, asyncio.timeout(20):
+        stub = external_auth_pb2_grpc.AuthorizationStub(channel)
+        while names.VERSION_HEADER not in (told := await upstream(stub, "v1,v2")):  # the log comes in batches
+            await asyncio.sleep(0.05)
+        assert told[names.VERSION_HEADER] == version
+        other = "v2" if version == "v1" else "v1"
+        for stays in (None, other):
+            while not (told := await upstream(stub, stays)):  # a busy machine's deadline
+                await asyncio.sleep(0.05)
+            assert names.VERSION_HEADER not in told
 
 
 async def test_metrics_tell_of_it(valkey: ValkeyProcess, frail: tuple[LocalStack, World]) -> None:

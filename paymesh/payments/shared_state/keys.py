@@ -18,6 +18,10 @@ def order_key(owner: str, key: str) -> str:
     return f"{PREFIX}order:{{{_digest(owner)}}}:{_digest(key)}"
 
 
+def order_version_key(owner: str, key: str) -> str:
+    return f"{PREFIX}order_version:{{{_digest(owner)}}}:{_digest(key)}"
+
+
 def nonce_key(nonce: str) -> str:
     return f"{PREFIX}nonce:{_digest(nonce)}"
 

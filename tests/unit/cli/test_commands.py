@@ -55,7 +55,7 @@ def test_explain_a_file_that_passes(tmp_path: Path, keys: Path, capsys: pytest.C
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines()[1:]] == [
         "route", "credential", "permission", "replay", "limits", "user",
-        "fields", "channel", "limits_late", "head", "order", "sanitize", "=",
+        "fields", "channel", "limits_late", "head", "version", "order", "sanitize", "=",
     ]  # fmt: skip
     assert "card (priority 30) takes it" in shown
     assert "13812341234" not in shown

@@ -85,6 +85,7 @@ async def test_a_card_payment_passes_every_step(gate: Gate) -> None:
         "channel",
         "limits_late",
         "head",
+        "version",
         "order",
     ]
     headers = dict(upstream_headers(decision))
