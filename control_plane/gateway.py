@@ -17,17 +17,17 @@ from control_plane.discovery.contract import Host
 from control_plane.resources.endpoints import zones_of
 from control_plane.resources.names import ENDPOINT_TYPE, ROUTE_TYPE
 from control_plane.resources.route_cache import RouteCache
-from control_plane.resources.routes import Weights
 from control_plane.settings import GatewaySettings
 from control_plane.sidecar import sidecar_policy
-from control_plane.weights import WeightChange, WeightStore, conflicts, effective_weights
+from control_plane.weights import WeightChange, WeightStore, conflicts, effective_weights, effective_weights_of
 from control_plane.xds.fleet import Fleet, RolledBack
 from control_plane.xds.generation import Generation
 from control_plane.xds.nodes import GATEWAY, SIDECAR, Node, Nodes
-from control_plane.xds.snapshot import Snapshot, build_snapshot
+from control_plane.xds.snapshot import Snapshot, Weights, build_snapshot
 from control_plane.xds.validation import EnvoyRefuses, Validator
-from paymesh.payments.policy.compiled import Policy
+from paymesh.payments.policy.compiled import Policy, Service
 from paymesh.payments.policy.problems import PolicyErrors, PolicyProblem
+from paymesh.payments.releases.traffic import NO_RULES, Rules, Traffic
 
 _LOG = logging.getLogger(__name__)
 _REMEMBERED = 1000
@@ -66,12 +66,15 @@ class Gateway:
         self.before_publish: BeforePublish | None = None
         self.after_rollback: Callable[[], None] = lambda: None
         """Called when an older policy is in force again."""
-        self._recorded = store.recorded()
+        self.keeps: Callable[[Policy], list[str]] = lambda _: []
+        """Why a policy cannot take over besides, such as for what releases need of it."""
+        self._recorded, self._rules = store.recorded(), store.rules()
         self._hosts: dict[str, tuple[Host, ...]] = {}
         self._policy = _accepted(policy, self._recorded)
+        self._recorded = self._first_seen(policy)
         self._lock = asyncio.Lock()
         self._route_cache, self._building = RouteCache(), threading.Lock()
-        self._routes_built: OrderedDict[str, Weights] = OrderedDict()
+        self._routes_built: OrderedDict[str, Mapping[str, Traffic]] = OrderedDict()
         self.rolled_back: RolledBack | None = None
         """Why the policy published last is not in force; None when it is."""
         self.rollbacks = 0
@@ -98,12 +101,14 @@ class Gateway:
     async def use_policy(self, policy: Policy) -> None:
         """Publish a new policy; weights stay. Raises PolicyErrors, and then nothing changed."""
         async with self._lock:
-            _accepted(policy, self._recorded)
+            _accepted(policy, {**self.weights, **self._recorded})
+            _refuse(self.keeps(policy), "(releases under way)")
             if self._validator is not None:
                 await asyncio.to_thread(_envoy_accepts, self._validator.check, self._for_validation(policy))
             generation = await asyncio.to_thread(self._generation, policy)
             if self.before_publish is not None:
                 await self.before_publish(policy)
+            self._recorded = await asyncio.to_thread(self._first_seen, policy)
             self._policy, self.rolled_back = policy, None
             self.fleet.publish(generation)
 
@@ -116,19 +121,25 @@ class Gateway:
             await self._republish()
         _LOG.info("hosts", extra={"fields": {"cluster": cluster, "hosts": len(hosts)}})
 
-    async def set_weights(self, service_name: str, given: Mapping[str, int], actor: str, reason: str) -> WeightChange:
-        """Record and publish a split. Raises UnknownService, InvalidWeights."""
+    async def set_weights(
+        self, service_name: str, given: Mapping[str, int], actor: str, reason: str, rules: Rules | None = None
+    ) -> WeightChange:
+        """Record and publish a split; `rules` None: they stay as they are. Raises UnknownService, InvalidWeights."""
         # Shielded: a caller that gives up may not leave weights that are recorded but published to nobody.
-        return await asyncio.shield(self._set_weights(service_name, given, actor, reason))
+        return await asyncio.shield(self._set_weights(service_name, given, actor, reason, rules))
 
-    async def _set_weights(self, service_name: str, given: Mapping[str, int], actor: str, reason: str) -> WeightChange:
+    async def _set_weights(
+        self, service_name: str, given: Mapping[str, int], actor: str, reason: str, rules: Rules | None
+    ) -> WeightChange:
         async with self._lock:
             service = self._policy.services.get(service_name)
             if service is None:
                 raise UnknownService(service_name)
             before = self.weights[service_name]
-            change = await asyncio.to_thread(self._store.record, service, given, before, actor, reason)
+            change = await asyncio.to_thread(self._store.record, service, given, before, actor, reason, rules)
             self._recorded = {**self._recorded, service_name: dict(change.after)}
+            if rules is not None:
+                self._rules = {**self._rules, service_name: rules}
             await self._republish()
         _LOG.info(
             "weights set",
@@ -144,16 +155,28 @@ class Gateway:
         )
         return change
 
-    def actual_weights(self, service: str) -> Mapping[str, int] | None:
+    def traffic(self, service_name: str) -> Traffic | None:
+        """What was set last, which nodes may have refused since; None: there is no such service."""
+        service = self._policy.services.get(service_name)
+        if service is None:
+            return None
+        return Traffic(effective_weights_of(service, self._recorded), self._rules_of(service))
+
+    def actual_traffic(self, service: str) -> Traffic | None:
         """What every connected node has acknowledged; None while they differ or none is connected."""
         confirmed = [self._confirmed(version, service) for version in self._acked_routes()]
-        if not confirmed or any(weights != confirmed[0] for weights in confirmed):
+        if not confirmed or any(traffic != confirmed[0] for traffic in confirmed):
             return None
         return confirmed[0]
 
-    def _confirmed(self, version: str, service: str) -> Mapping[str, int] | None:
-        weights = self._routes_built.get(version)
-        return None if weights is None else weights.get(service)
+    def actual_weights(self, service: str) -> Mapping[str, int] | None:
+        """Those of `actual_traffic`."""
+        actual = self.actual_traffic(service)
+        return None if actual is None else actual.weights
+
+    def _confirmed(self, version: str, service: str) -> Traffic | None:
+        built = self._routes_built.get(version)
+        return None if built is None else built.get(service)
 
     def _acked_routes(self) -> Sequence[str]:
         return [
@@ -179,13 +202,16 @@ class Gateway:
 
     def _generation(self, policy: Policy) -> Generation:
         weights, hosts = effective_weights(policy, self._recorded), dict(self._hosts)
+        rules = self._all_rules(policy)
 
         def build(node: Node) -> Snapshot:
             if node.kind == SIDECAR:
                 theirs, all_there = sidecar_policy(policy, node.application)
                 return build_snapshot(theirs, all_there, self._settings)
             with self._building:
-                return build_snapshot(policy, weights, self._settings, hosts, self._kept, node.zone, self._route_cache)
+                return build_snapshot(
+                    policy, weights, self._settings, hosts, self._kept, node.zone, self._route_cache, rules
+                )
 
         return Generation(policy, self._remember(build(Node(""))), zones_of(hosts), build)
 
@@ -194,11 +220,30 @@ class Gateway:
         here = dataclasses.replace(self._settings, access_log="/dev/null", health_events=None)
         weights = effective_weights(policy, self._recorded)
         with self._building:
-            return build_snapshot(policy, weights, here, self._hosts, self._kept, routes=self._route_cache)
+            rules = self._all_rules(policy)
+            return build_snapshot(policy, weights, here, self._hosts, self._kept, routes=self._route_cache, rules=rules)
+
+    def _first_seen(self, policy: Policy) -> dict[str, dict[str, int]]:
+        """The recorded weights, with those of services that were never seen: another policy does not move them."""
+        fresh = [one for one in policy.services.values() if len(one.versions) > 1 and one.name not in self._recorded]
+        given = {service.name: effective_weights_of(service, {}) for service in fresh}
+        self._store.record_first(given)
+        return {**self._recorded, **given}
+
+    def _all_rules(self, policy: Policy) -> dict[str, Rules]:
+        return {service.name: self._rules_of(service) for service in policy.services.values()}
+
+    def _rules_of(self, service: Service) -> Rules:
+        """Those whose versions the service still has: no policy without them is accepted while a release needs one."""
+        rules = self._rules.get(service.name, NO_RULES)
+        known = rules.versions <= {version.name for version in service.versions}
+        return rules if known else dataclasses.replace(NO_RULES, salt=rules.salt)
 
     def _remember(self, snapshot: Snapshot) -> Snapshot:
         version = snapshot.versions[ROUTE_TYPE]
-        self._routes_built[version] = snapshot.weights
+        self._routes_built[version] = {
+            name: Traffic(split, snapshot.rules.get(name, NO_RULES)) for name, split in snapshot.weights.items()
+        }
         self._routes_built.move_to_end(version)
         while len(self._routes_built) > _REMEMBERED:
             self._routes_built.popitem(last=False)
@@ -206,10 +251,13 @@ class Gateway:
 
 
 def _accepted(policy: Policy, recorded: Weights) -> Policy:
-    problems = conflicts(policy, recorded)
-    if problems:
-        raise PolicyErrors([PolicyProblem("(recorded weights)", 0, "", problem) for problem in problems])
+    _refuse(conflicts(policy, recorded), "(recorded weights)")
     return policy
+
+
+def _refuse(problems: list[str], where: str) -> None:
+    if problems:
+        raise PolicyErrors([PolicyProblem(where, 0, "", problem) for problem in problems])
 
 
 def _envoy_accepts(check: Callable[[Snapshot], None], snapshot: Snapshot) -> None:

@@ -82,7 +82,8 @@ async def _running(
 
     work = [_follow(gateway, metrics, reports), _tick(gateway), discovery.run()]
     if not source.last_problems:
-        work.append(asyncio.to_thread(_keep, accepted, source))
+        # First: once an Envoy has it, a start with broken files must find it, too.
+        await asyncio.to_thread(_keep, accepted, source)
     tasks = [asyncio.create_task(one) for one in work]
     try:
         async with admin.serving(add), watching(source, runtime.metrics, use):

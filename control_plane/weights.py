@@ -14,14 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from control_plane.sqlite import transaction
 from paymesh.payments.percent import format_percent
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT, Policy, Service
+from paymesh.payments.releases.traffic import Rules, decode_rules, encode_rules
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS weight_changes (
     id INTEGER PRIMARY KEY, service TEXT NOT NULL, at REAL NOT NULL, actor TEXT NOT NULL, reason TEXT NOT NULL,
     before TEXT NOT NULL, after TEXT NOT NULL
-) STRICT
+) STRICT;
+CREATE TABLE IF NOT EXISTS release_rules (service TEXT PRIMARY KEY, rules TEXT NOT NULL) STRICT;
 """
 
 
@@ -67,7 +70,7 @@ class WeightStore:
             self._database.execute("PRAGMA journal_mode=WAL")
             # FULL: what was answered as recorded survives a power cut.
             self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute(_SCHEMA)
+            self._database.executescript(_SCHEMA)
         except sqlite3.Error:  # such as: the file is no database
             self._database.close()
             raise
@@ -81,19 +84,50 @@ class WeightStore:
             ).fetchall()
         return {service: json.loads(after) for service, after in rows}
 
+    def rules(self) -> dict[str, Rules]:
+        """What releases asked for beside the weights, by service."""
+        with self._lock:
+            rows = self._database.execute("SELECT service, rules FROM release_rules").fetchall()
+        return {service: decode_rules(rules) for service, rules in rows}
+
     def record(
-        self, service: Service, given: Mapping[str, int], before: Mapping[str, int], actor: str, reason: str
+        self,
+        service: Service,
+        given: Mapping[str, int],
+        before: Mapping[str, int],
+        actor: str,
+        reason: str,
+        rules: Rules | None = None,
     ) -> WeightChange:
-        """Check and write a change; it is durable when this returns. Raises InvalidWeights."""
+        """Check and write a change; it is durable when this returns. `rules` None: they stay. Raises InvalidWeights."""
         if not reason.strip():
             raise InvalidWeights("a reason is required: it is what the audit shows")
         change = WeightChange(service.name, time.time(), actor, reason, dict(before), checked_weights(service, given))
-        with self._lock:
+        with self._lock, transaction(self._database):
             self._database.execute(
                 "INSERT INTO weight_changes (service, at, actor, reason, before, after) VALUES (?, ?, ?, ?, ?, ?)",
                 (change.service, change.at_s, actor, reason, json.dumps(change.before), json.dumps(change.after)),
             )
+            if rules is not None:
+                self._database.execute(
+                    "INSERT INTO release_rules VALUES (?, ?)"
+                    " ON CONFLICT (service) DO UPDATE SET rules = excluded.rules",
+                    (service.name, encode_rules(rules)),
+                )
         return change
+
+    def record_first(self, given: Mapping[str, Mapping[str, int]]) -> None:
+        """The weights that a policy begins its services with; durable when this returns."""
+        if not given:
+            return
+        rows = [
+            (name, time.time(), "policy", "seen for the first time", "{}", json.dumps(split))
+            for name, split in given.items()
+        ]
+        with self._lock, transaction(self._database):
+            self._database.executemany(
+                "INSERT INTO weight_changes (service, at, actor, reason, before, after) VALUES (?, ?, ?, ?, ?, ?)", rows
+            )
 
     def close(self) -> None:
         with self._lock:
@@ -102,15 +136,15 @@ class WeightStore:
 
 def effective_weights(policy: Policy, recorded: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
     """The weights in force: recorded ones where the versions are the same, the policy's elsewhere."""
-    weights = {}
-    for service in policy.services.values():
-        names = [version.name for version in service.versions]
-        known = recorded.get(service.name)
-        if known is not None and list(known) == names:
-            weights[service.name] = dict(known)
-        else:
-            weights[service.name] = {version.name: version.initial_weight for version in service.versions}
-    return weights
+    return {service.name: effective_weights_of(service, recorded) for service in policy.services.values()}
+
+
+def effective_weights_of(service: Service, recorded: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Those of one service."""
+    known = recorded.get(service.name)
+    if known is not None and list(known) == [version.name for version in service.versions]:
+        return dict(known)
+    return {version.name: version.initial_weight for version in service.versions}
 
 
 def conflicts(policy: Policy, recorded: Mapping[str, Mapping[str, int]]) -> list[str]:

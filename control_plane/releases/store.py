@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from control_plane.sqlite import transaction
 from paymesh.payments.releases.codec import decode_plan, decode_state, encode_plan, encode_state
 from paymesh.payments.releases.plan import Plan
 from paymesh.payments.releases.state import OVER, State
@@ -22,6 +23,10 @@ CREATE TABLE IF NOT EXISTS history (
     before TEXT, after TEXT NOT NULL
 ) STRICT;
 """
+
+
+class UnknownRelease(Exception):  # noqa: N818 - it names what was asked for
+    """There is no release of this name."""
 
 
 class ReleaseConflict(Exception):  # noqa: N818 - it names what was found
@@ -63,7 +68,7 @@ class ReleaseStore:
     def begin(self, release: Release, who: str, what: str, now_s: int) -> None:
         """A new one, or one of the same name whose last run is over. Raises ReleaseConflict."""
         plan, state = release.plan, encode_state(release.state)
-        with self._lock, self._writing():
+        with self._lock, transaction(self._database):
             known = self._database.execute("SELECT over FROM releases WHERE name = ?", (plan.name,)).fetchone()
             if known is not None and not known[0]:
                 raise ReleaseConflict(f"release {plan.name} is under way")
@@ -82,7 +87,7 @@ class ReleaseStore:
     def change(self, name: str, before: State, after: State, who: str, what: str, now_s: int) -> None:
         """Raises ReleaseConflict if `before` is not what stands there, or the service has another release by now."""
         was, becomes = encode_state(before), encode_state(after)
-        with self._lock, self._writing():
+        with self._lock, transaction(self._database):
             try:
                 changed = self._database.execute(
                     "UPDATE releases SET state = ?, over = ? WHERE name = ? AND state = ?",
@@ -118,19 +123,3 @@ class ReleaseStore:
             "INSERT INTO history (name, at_s, who, what, before, after) VALUES (?, ?, ?, ?, ?, ?)",
             (name, at_s, who, what, before, after),
         )
-
-    def _writing(self) -> _Transaction:
-        return _Transaction(self._database)
-
-
-class _Transaction:
-    """`sqlite3`'s own context manager would not begin one in autocommit mode."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._database.execute("COMMIT" if kind is None else "ROLLBACK")

@@ -11,7 +11,8 @@ from envoy_data_plane.envoy.type import v3 as envoy_type
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.resources.names import EXT_AUTHZ_CLUSTER
-from paymesh.payments.internal_names import AUTHZ_FILTER, ROUTE_EXTENSION
+from control_plane.resources.route_cache import Splits
+from paymesh.payments.internal_names import AUTHZ_FILTER, ORDERS_STAY_EXTENSION, ROUTE_EXTENSION, SALT_EXTENSION
 from paymesh.payments.policy.compiled import Policy, Route
 
 TIMEOUT = datetime.timedelta(milliseconds=500)
@@ -39,17 +40,39 @@ def http_filter(policy: Policy) -> hcm.HttpFilter:
     return hcm.HttpFilter(name=AUTHZ_FILTER, typed_config=Any.pack(config))
 
 
-def per_route(route: Route) -> dict[str, Any]:
+def per_route(route: Route, splits: Splits) -> dict[str, Any]:
     """The route's name for ext_authz, and its largest body: a larger one is 413, and ext_authz never sees it.
 
     Where nothing is decided by a body none is held up: it streams to the service, as long as it is.
     """
-    extensions = {ROUTE_EXTENSION: route.name}
+    extensions = {ROUTE_EXTENSION: route.name, **_of_releases(route, splits)}
     if route.needs_body:
         settings = ext_authz.CheckSettings(context_extensions=extensions, with_request_body=_body(route.max_body_bytes))
     else:
         settings = ext_authz.CheckSettings(context_extensions=extensions, disable_request_body_buffering=True)
     return {AUTHZ_FILTER: Any.pack(ext_authz.ExtAuthzPerRoute(check_settings=settings))}
+
+
+def _of_releases(route: Route, splits: Splits) -> dict[str, str]:
+    """What the releases of the services that the route may choose want decided: whose turn it is, and by order."""
+    found: dict[str, str] = {}
+    for name in sorted(services_of(route)):
+        rules = splits[name].rules
+        if rules.salt:
+            found[f"{SALT_EXTENSION}{name}"] = rules.salt
+        if rules.orders_stay:
+            found[f"{ORDERS_STAY_EXTENSION}{name}"] = ",".join(rules.orders_stay)
+    return found
+
+
+def services_of(route: Route) -> set[str]:
+    """Those that a request of this entry route may go to."""
+    found = {
+        channel.service if channel is not None else one.service
+        for one in (route.variants or (route,))
+        for channel in (one.channels if one.by_channel else (None,))
+    }
+    return {name for name in found if name is not None}
 
 
 def disabled() -> dict[str, Any]:

@@ -19,7 +19,7 @@ def envoy_match(match: RouteMatch, picked: Iterable[route_v3.HeaderMatcher] = ()
     `picked`: headers that only ext_authz can have written.
     """
     headers = [*_methods(match), *(_header(item.name, item.exact) for item in match.headers)]
-    headers += [*(_cookie(item.name, item.exact) for item in match.cookies), *picked]
+    headers += [*(cookie_header(item.name, item.exact) for item in match.cookies), *picked]
     queries = [
         route_v3.QueryParameterMatcher(name=item.name, present_match=True)
         if item.exact is None
@@ -57,7 +57,7 @@ def _methods(match: RouteMatch) -> list[route_v3.HeaderMatcher]:
     return [route_v3.HeaderMatcher(name=":method", string_match=matcher.StringMatcher(safe_regex=regex))]
 
 
-def _cookie(name: str, exact: str | None) -> route_v3.HeaderMatcher:
+def cookie_header(name: str, exact: str | None) -> route_v3.HeaderMatcher:
     """By the header: Envoy 1.40 has a matcher for cookies, which older ones and gRPC pass over as an unknown field.
     They would send the request to a route whose condition does not hold."""
     value = "[^;]*" if exact is None else f"{re.escape(exact)}[ \\t]*"

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from paymesh.payments.policy.compiled import Route
+from paymesh.payments.releases.traffic import Traffic
 
-Split = Mapping[str, int]
-Build = Callable[[Route, Mapping[str, Split]], Iterable[bytes]]
+Splits = Mapping[str, Traffic]
+"""By service."""
+Build = Callable[[Route, Splits], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Built:
     route: Route
-    weights: Mapping[str, Split]
+    splits: Splits
     """Those that building it looked at."""
     parts: tuple[bytes, ...]
 
@@ -28,14 +30,14 @@ class RouteCache:
     def __init__(self) -> None:
         self._built: dict[str, _Built] = {}
 
-    def build(self, routes: Iterable[Route], weights: Mapping[str, Split], build: Build) -> list[bytes]:
-        """What `build` makes of all of them, in their order. It reads weights only from what it is given."""
+    def build(self, routes: Iterable[Route], splits: Splits, build: Build) -> list[bytes]:
+        """What `build` makes of all of them, in their order. It reads splits only from what it is given."""
         kept: dict[str, _Built] = {}
         parts: list[bytes] = []
         for route in routes:
             built = self._built.get(route.name)
-            if built is None or not _still(built, route, weights):
-                looked_at = _Recording(weights)
+            if built is None or not _still(built, route, splits):
+                looked_at = _Recording(splits)
                 built = _Built(route, looked_at.seen, tuple(build(route, looked_at)))
             kept[route.name] = built
             parts.extend(built.parts)
@@ -43,24 +45,24 @@ class RouteCache:
         return parts
 
 
-def _still(built: _Built, route: Route, weights: Mapping[str, Split]) -> bool:
+def _still(built: _Built, route: Route, splits: Splits) -> bool:
     same = built.route is route or built.route == route
-    return same and all(weights.get(name) == split for name, split in built.weights.items())
+    return same and all(splits.get(name) == split for name, split in built.splits.items())
 
 
-class _Recording(Mapping[str, Split]):
-    """Weights that remember which of them were asked for."""
+class _Recording(Mapping[str, Traffic]):
+    """Splits that remember which of them were asked for."""
 
-    def __init__(self, weights: Mapping[str, Split]) -> None:
-        self._weights = weights
-        self.seen: dict[str, Split] = {}
+    def __init__(self, splits: Splits) -> None:
+        self._splits = splits
+        self.seen: dict[str, Traffic] = {}
 
-    def __getitem__(self, name: str) -> Split:
-        found = self.seen[name] = self._weights[name]
+    def __getitem__(self, name: str) -> Traffic:
+        found = self.seen[name] = self._splits[name]
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
+        return iter(self._splits)
 
     def __len__(self) -> int:
-        return len(self._weights)
+        return len(self._splits)

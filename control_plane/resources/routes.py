@@ -14,9 +14,10 @@ from control_plane.resources.joined import repeated
 from control_plane.resources.matching import envoy_match, exact_header
 from control_plane.resources.mirroring import mirror_policies
 from control_plane.resources.names import ROUTE_CONFIGURATION
+from control_plane.resources.release_routes import fault_of, picked_versions, release_mirrors
 from control_plane.resources.retries import retry_policy
 from control_plane.resources.rewriting import headers_to_add
-from control_plane.resources.route_cache import RouteCache
+from control_plane.resources.route_cache import RouteCache, Splits
 from paymesh.payments.internal_names import (
     CHANNEL_HEADER,
     REQUEST_ID_HEADER,
@@ -24,18 +25,16 @@ from paymesh.payments.internal_names import (
     SPLIT_HEADER,
 )
 from paymesh.payments.policy.compiled import Channel, Policy, Route
-
-Weights = Mapping[str, Mapping[str, int]]
-"""Service -> version -> weight; each service's weights add up to TOTAL_WEIGHT."""
+from paymesh.payments.releases.traffic import Traffic
 
 NO_ROUTE = "no-route"
 _ROUTES_OF_HOST, _HOSTS = 3, 2
 """Numbers of the fields VirtualHost.routes and RouteConfiguration.virtual_hosts."""
 
 
-def build_routes(policy: Policy, weights: Weights, cache: RouteCache | None = None) -> dict[str, bytes]:
+def build_routes(policy: Policy, splits: Splits, cache: RouteCache | None = None) -> dict[str, bytes]:
     """The one route configuration, serialised. `cache`: what was built before and did not change."""
-    routes = (cache or RouteCache()).build(policy.routes, weights, _serialised)
+    routes = (cache or RouteCache()).build(policy.routes, splits, _serialised)
     host = route_v3.VirtualHost(name="paymesh", domains=["*"], typed_per_filter_config=local_rate_limit.for_all(policy))
     configuration = route_v3.RouteConfiguration(
         name=ROUTE_CONFIGURATION,
@@ -50,24 +49,24 @@ def build_routes(policy: Policy, weights: Weights, cache: RouteCache | None = No
     return {ROUTE_CONFIGURATION: bytes(configuration) + repeated(_HOSTS, [with_routes])}
 
 
-def _serialised(route: Route, weights: Weights) -> Iterator[bytes]:
-    return (bytes(item) for item in _expand(route, weights))
+def _serialised(route: Route, splits: Splits) -> Iterator[bytes]:
+    return (bytes(item) for item in _expand(route, splits))
 
 
-def _expand(route: Route, weights: Weights) -> list[route_v3.Route]:
+def _expand(route: Route, splits: Splits) -> list[route_v3.Route]:
     """A route that goes by channel becomes one a channel, an entry route one a variant, and both end with a direct 503.
 
     What no decision picked reaches no service. The last one is also what matches before ext_authz has decided, so it
     has every filter that one of the others needs, since Envoy adds none later. There they do nothing: a refusal passes
     no ext_proc.
     """
-    decision = {**local_rate_limit.per_route(route), **ext_authz_filter.per_route(route)}
+    decision = {**local_rate_limit.per_route(route), **ext_authz_filter.per_route(route, splits)}
     if not route.variants and not route.by_channel:
-        return [_forward(route, route.name, None, weights, {**decision, **ext_proc_filters.per_route(route)})]
+        return _forward(route, route.name, None, splits, {**decision, **ext_proc_filters.per_route(route)})
     waiting = {**decision, **ext_proc_filters.idle(ext_proc_filters.needed(route))}
     found = route.variants or (route,)
     return [
-        *(item for one in found for item in _chosen(one, weights, waiting)),
+        *(item for one in found for item in _chosen(one, splits, waiting)),
         route_v3.Route(
             name=route.name,
             match=envoy_match(route.match),
@@ -77,32 +76,55 @@ def _expand(route: Route, weights: Weights) -> list[route_v3.Route]:
     ]
 
 
-def _chosen(route: Route, weights: Weights, waiting: dict[str, Any]) -> list[route_v3.Route]:
+def _chosen(route: Route, splits: Splits, waiting: dict[str, Any]) -> list[route_v3.Route]:
     if not route.by_channel:
-        return [_forward(route, route.name, None, weights, {**waiting, **ext_proc_filters.per_route(route)})]
+        return _forward(route, route.name, None, splits, {**waiting, **ext_proc_filters.per_route(route)})
     return [
-        _forward(
+        item
+        for channel in route.channels
+        for item in _forward(
             route,
             f"{route.name}/{channel.name}",
             channel,
-            weights,
+            splits,
             {**waiting, **ext_proc_filters.per_route(route, channel)},
         )
-        for channel in route.channels
     ]
 
 
 def _forward(
-    route: Route, name: str, channel: Channel | None, weights: Weights, filters: dict[str, Any]
-) -> route_v3.Route:
+    route: Route, name: str, channel: Channel | None, splits: Splits, filters: dict[str, Any]
+) -> list[route_v3.Route]:
+    """The weighted route, and above it those that a release sends to one version whatever the weights."""
     service = route.service if channel is None else channel.service
     assert service is not None  # refused at load
     picked = [] if channel is None else [exact_header(CHANNEL_HEADER, channel.name)]
     if route.signed_parameters:
         picked.append(exact_header(ROUTE_HEADER, route.name))
+    split = splits[service]
+    weighted = _to(route, name, channel, picked, filters, service, split, None)
+    above = [
+        _to(route, name, channel, [*picked, *headers], filters, service, split, version)
+        for headers, version in picked_versions(split.rules)
+    ]
+    return [*above, weighted]
+
+
+def _to(
+    route: Route,
+    name: str,
+    channel: Channel | None,
+    picked: list[route_v3.HeaderMatcher],
+    filters: dict[str, Any],
+    service: str,
+    split: Traffic,
+    version: str | None,
+) -> route_v3.Route:
+    """To one version, or by weight."""
     rewriting = route.forwarding.rewriting
     action = route_v3.RouteAction(
-        weighted_clusters=_split(route, service, weights[service]),
+        cluster=None if version is None else fallbacks.cluster_of(route, service, version),
+        weighted_clusters=_split(route, service, split.weights) if version is None else None,
         # Sticky: the same merchant hashes to the same version as long as the order of the clusters stays.
         hash_policy=[
             route_v3.RouteActionHashPolicy(header=route_v3.RouteActionHashPolicyHeader(header_name=SPLIT_HEADER))
@@ -110,7 +132,10 @@ def _forward(
         timeout=datetime.timedelta(milliseconds=route.timeout_ms),
         idle_timeout=_shortest(ext_proc_filters.idle_timeout(route, channel), route.forwarding.idle_timeout_ms),
         retry_policy=retry_policy(route.forwarding.retry),
-        request_mirror_policies=mirror_policies(route.forwarding.mirrors),
+        request_mirror_policies=[
+            *mirror_policies(route.forwarding.mirrors),
+            *release_mirrors(route, service, split.rules, version),
+        ],
         prefix_rewrite=rewriting.prefix or "",
         host_rewrite_literal=rewriting.host,
     )
@@ -124,7 +149,7 @@ def _forward(
             *(["accept-encoding"] if ext_proc_filters.reads_answer(route, channel) else []),
         ],
         request_headers_to_add=headers_to_add(rewriting),
-        typed_per_filter_config={**filters, **faults.per_route(route)},
+        typed_per_filter_config={**filters, **faults.per_route(route), **fault_of(route, service, split.rules)},
     )
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from control_plane.resources.names import TYPES
 from control_plane.xds.snapshot import Snapshot
+from paymesh.payments.releases.traffic import decode_rules, encode_rules
 
 _LOG = logging.getLogger(__name__)
-_MAGIC = b"paymesh-snapshot-1\n"
+_MAGIC = b"paymesh-snapshot-2\n"
 
 
 class LastGood:
@@ -88,7 +89,10 @@ class Saving:
 def _encode(snapshot: Snapshot) -> bytes:
     lengths = {kind: {name: len(data) for name, data in found.items()} for kind, found in snapshot.resources.items()}
     weights = {name: list(split.items()) for name, split in snapshot.weights.items()}
-    index = json.dumps({"lengths": lengths, "versions": dict(snapshot.versions), "weights": weights}).encode()
+    rules = {name: encode_rules(found) for name, found in snapshot.rules.items()}
+    index = json.dumps(
+        {"lengths": lengths, "versions": dict(snapshot.versions), "weights": weights, "rules": rules}
+    ).encode()
     parts = (data for found in snapshot.resources.values() for data in found.values())
     return struct.pack(">I", len(index)) + index + b"".join(parts)
 
@@ -106,4 +110,5 @@ def _decode(content: bytes) -> Snapshot | None:
             resources[kind][name] = content[at : at + size]
             at += size
     weights = {name: dict(split) for name, split in index["weights"].items()}
-    return Snapshot(resources, index["versions"], weights)
+    rules = {name: decode_rules(text) for name, text in index["rules"].items()}
+    return Snapshot(resources, index["versions"], weights, rules)

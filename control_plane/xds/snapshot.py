@@ -23,13 +23,16 @@ from control_plane.resources.names import (
     TYPES,
 )
 from control_plane.resources.route_cache import RouteCache
-from control_plane.resources.routes import Weights, build_routes
+from control_plane.resources.routes import build_routes
 from control_plane.resources.secrets import build_secrets
 from control_plane.settings import GatewaySettings
 from paymesh.payments.internal_names import version_cluster
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT, Policy
+from paymesh.payments.releases.traffic import NO_RULES, Rules, Traffic
 
 T = TypeVar("T")
+Weights = Mapping[str, Mapping[str, int]]
+"""Service -> version -> weight; each service's weights add up to TOTAL_WEIGHT."""
 _DERIVED = 64
 """Nodes ask for few different sets of names: as many answers are kept."""
 
@@ -40,12 +43,14 @@ class InconsistentSnapshot(Exception):  # noqa: N818 - it names what was found
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Resources by type URL and name, and the weights they were built with. What is derived from it is made once, for
-    all streams."""
+    """Resources by type URL and name, and the weights and rules they were built with. What is derived from it is made
+    once, for all streams."""
 
     resources: Mapping[str, Mapping[str, bytes]]
     versions: Mapping[str, str]
     weights: Weights
+    rules: Mapping[str, Rules] = field(default_factory=dict)
+    """Of releases, by service; a service without any has none here."""
     _derived: dict[tuple[str, str, frozenset[str] | None], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def resource_versions(self, type_url: str) -> Mapping[str, str]:
@@ -76,22 +81,25 @@ def build_snapshot(
     kept: Mapping[str, bytes] = MappingProxyType({}),
     zone: str = "",
     routes: RouteCache | None = None,
+    rules: Mapping[str, Rules] = MappingProxyType({}),
 ) -> Snapshot:
     """The configuration for this policy and these weights; `found`, `kept` and `zone` as `build_endpoints` takes them,
-    `routes` as `build_routes`. Raises InconsistentSnapshot."""
+    `routes` as `build_routes`; `rules`: of releases, by service. Raises InconsistentSnapshot."""
     _check(policy, weights)
+    rules = {name: rules.get(name, NO_RULES) for name in weights}
+    splits = {name: Traffic(split, rules[name]) for name, split in weights.items()}
     resources = {
         CLUSTER_TYPE: build_clusters(policy, settings),
         SECRET_TYPE: build_secrets(policy, settings),
         ENDPOINT_TYPE: build_endpoints(policy, found, kept, zone),
         LISTENER_TYPE: build_listener(policy, settings),
-        ROUTE_TYPE: build_routes(policy, weights, routes),
+        ROUTE_TYPE: build_routes(policy, splits, routes),
     }
     missing = resources[ENDPOINT_TYPE].keys() - resources[CLUSTER_TYPE].keys()
     if missing:
         raise InconsistentSnapshot(f"endpoints without a cluster: {sorted(missing)}")
     versions = {type_url: _version(resources[type_url]) for type_url in TYPES}
-    return Snapshot(resources, versions, {name: dict(split) for name, split in weights.items()})
+    return Snapshot(resources, versions, {name: dict(split) for name, split in weights.items()}, rules)
 
 
 def _check(policy: Policy, weights: Weights) -> None:

@@ -31,6 +31,7 @@ from paymesh.cli.stack.ports import Ports
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.policy.problems import PolicyErrors
+from paymesh.payments.releases.traffic import Traffic
 from paymesh.payments.request import Request
 from paymesh.payments.routing import find_route
 from paymesh.server.envoy_binary import find_envoy
@@ -137,9 +138,8 @@ def generated_cookies(random_: random.Random) -> str:
 def answering_config(policy: Policy, port: int) -> str:
     """The control plane's listener with its routes inlined, each answering with its own name."""
     settings = GatewaySettings(("127.0.0.1", port), (("127.0.0.1", 1),), (("127.0.0.1", 1),), "/dev/null")
-    routes = route_pb2.RouteConfiguration.FromString(
-        build_routes(policy, effective_weights(policy, {}))[ROUTE_CONFIGURATION]
-    )
+    splits = {name: Traffic(split) for name, split in effective_weights(policy, {}).items()}
+    routes = route_pb2.RouteConfiguration.FromString(build_routes(policy, splits)[ROUTE_CONFIGURATION])
     for route in routes.virtual_hosts[0].routes:
         route.typed_per_filter_config.clear()
         route.direct_response.status = 200

@@ -36,6 +36,7 @@ def compile_forwarding(
     if document.fallback is not None:
         _check_fallback(document, (*path, "fallback"), findings)
     return Forwarding(
+        safe_to_repeat=document.safe_to_repeat,
         idle_timeout_ms=document.idle_timeout,
         retry=None if document.retry_policy is None else _retry(document, document.retry_policy, path, findings),
         fallback_answer=None if answer is None else DeclaredAnswer(answer.status, answer.content_type, answer.body),

@@ -87,6 +87,8 @@ class Rewriting:
 class Forwarding:
     """How Envoy sends a route's requests on."""
 
+    safe_to_repeat: bool = False
+    """Its requests do no harm when they are seen twice."""
     idle_timeout_ms: int | None = None
     """The longest silence in an exchange; None: the timeout alone bounds it."""
     retry: RetryPolicy | None = None

@@ -227,7 +227,9 @@ class ReleaseDocument(Document):
         description="Orders stay with the version that they began on, until so long after the last step. Absent: they "
         "go where their merchant goes.",
     )
-    mirror: Weight = Field(0, description="Percent of the query routes' requests that the target is shown a copy of.")
+    mirror: Weight = Field(
+        0, description="Percent of the requests on routes with safe_to_repeat: true that the target gets a copy of."
+    )
     depends_on: tuple[DependencyDocument, ...] = Field(
         (), description="The first step waits until the checks of these have passed."
     )

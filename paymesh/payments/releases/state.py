@@ -1,8 +1,8 @@
 """Owns where a release stands, and what each thing that happens does to it. Pure: time and verdicts come as events.
 
-Every change of weights has a number of its own (`seq`), counted up with the state that asks for it. Whoever carries it
-out records the number with the weights: asked again after a crash, the same number is done already. So no step is taken
-twice, and none is left out: the state moves on only when `Applied` told that every node has the weights.
+Every change of the traffic has a number of its own (`seq`), counted up with the state that asks for it. Whoever carries
+it out compares what is asked for with what is there: done again after a crash, it is there already. So no step is taken
+twice, and none is left out: the state moves on only when `Applied` told that every node has it.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def _judged(plan: Plan, state: State, event: Judged) -> State:
         return state
     if event.verdict is Verdict.FAIL:
         if state.phase is Phase.FROZEN:
-            return replace(state, verdict=Verdict.FAIL, why=event.why)
+            return state if state.verdict is Verdict.FAIL else replace(state, verdict=Verdict.FAIL, why=event.why)
         if plan.on_failure is OnFailure.FREEZE:
             return replace(_interrupted(state, Phase.FROZEN, event.now_s), verdict=Verdict.FAIL, why=event.why)
         return _roll_back(replace(state, verdict=Verdict.FAIL), event.why)

@@ -42,6 +42,12 @@ class Rules:
     mirror: tuple[str, int] | None = None
     fault: tuple[str, Fault] | None = None
 
+    @property
+    def versions(self) -> frozenset[str]:
+        """Those that are named."""
+        named = [pin.version for pin in self.pins] + list(self.orders_stay)
+        return frozenset(named + [one[0] for one in (self.mirror, self.fault) if one is not None])
+
 
 NO_RULES = Rules()
 

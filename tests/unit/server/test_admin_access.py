@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from control_plane.admin import admin_pb2, admin_pb2_grpc
 from control_plane.config import config_pb2
+from control_plane.releases import releases_pb2
 from ext_authz.admin import limits_pb2
 from paymesh.cli.main import main
 from paymesh.server import admin_audit_pb2 as audit_pb
@@ -118,12 +119,12 @@ async def test_on_this_machine_without_access_file_the_call_says_who(tmp_path: P
 def test_every_method_has_a_role_and_changes_need_more_than_looking() -> None:
     methods = {
         f"/{service.full_name}/{method.name}"
-        for module in (admin_pb2, audit_pb, config_pb2, limits_pb2)
+        for module in (admin_pb2, audit_pb, config_pb2, limits_pb2, releases_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
     assert methods == set(NEEDS)
-    changing = ("SetWeight", "Apply", "Set", "Unset")
+    changing = ("SetWeight", "Apply", "Set", "Unset", "Tell", "Drill")
     assert {name for name, role in NEEDS.items() if role > Role.VIEWER} == {
         name for name in methods if name.rpartition("/")[2] in changing
     }
