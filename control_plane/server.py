@@ -11,8 +11,10 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
+from envoy.service.accesslog.v3 import als_pb2_grpc
 from envoy.service.load_stats.v3 import lrs_pb2_grpc
 
 from control_plane import flags
@@ -27,6 +29,10 @@ from control_plane.discovery.follow import Discovery
 from control_plane.gateway import Gateway
 from control_plane.metrics import Metrics
 from control_plane.policy_distribution import Admission, PolicyDistribution
+from control_plane.releases import releases_pb2_grpc
+from control_plane.releases.assembly import Releases, now_s
+from control_plane.releases.observed import Observed
+from control_plane.releases.store import ReleaseStore
 from control_plane.resources.names import CLUSTER_TYPE
 from control_plane.weights import WeightStore
 from control_plane.xds.last_good import LastGood, Saving
@@ -36,6 +42,7 @@ from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.policy.source import PolicySource
+from paymesh.server.access_log import AccessLogReceiver
 from paymesh.server.admin_port import AdminPort
 from paymesh.server.logs import guard_crashes
 from paymesh.server.policy_resource import TYPE_URL
@@ -57,6 +64,7 @@ async def _running(
     admission: Admission,
     kept: Configurations | None,
     admin: AdminPort,
+    moving: Moving,
 ) -> AsyncIterator[None]:
     metrics = Metrics(runtime.metrics, gateway)
     distribution = PolicyDistribution(source.documents, admission, runtime.draining)
@@ -68,6 +76,11 @@ async def _running(
     reports = LoadReports()
     runtime.metrics.register(reports)
     lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(LoadReporting(reports, runtime.draining), runtime.server)
+    observed = Observed(lambda: gateway.policy, now_s)
+    runtime.metrics.register(observed)
+    receiver = AccessLogReceiver([observed], runtime.metrics)
+    als_pb2_grpc.add_AccessLogServiceServicer_to_server(receiver, runtime.server)
+    releases = Releases(gateway, moving.store, observed, reports, runtime.metrics, moving.receipts)
     discovery = Discovery(gateway, [EndpointFiles()])
 
     async def use(policy: Policy) -> None:
@@ -77,10 +90,11 @@ async def _running(
     centre = None if kept is None else ConfigCentre(kept.store, kept.folder, source, use)
 
     def add(server: grpc.aio.Server) -> None:
-        admin_pb2_grpc.add_AdminServicer_to_server(Admin(gateway, source, discovery, distribution), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(Admin(gateway, source, discovery, releases.runner, distribution), server)
+        releases_pb2_grpc.add_ReleasesServicer_to_server(releases.service, server)
         config_pb2_grpc.add_ConfigCentreServicer_to_server(ConfigService(gateway, centre), server)
 
-    work = [_follow(gateway, metrics, reports), _tick(gateway), discovery.run()]
+    work = [_follow(gateway, metrics, reports, observed), _tick(gateway), discovery.run(), releases.run()]
     if not source.last_problems:
         # First: once an Envoy has it, a start with broken files must find it, too.
         await asyncio.to_thread(_keep, accepted, source)
@@ -103,10 +117,11 @@ def _keep(accepted: PolicyCache, source: PolicySource) -> None:
         _LOG.warning("the policy is not kept for a start without it", extra={"fields": {"why": str(error)[:500]}})
 
 
-async def _follow(gateway: Gateway, metrics: Metrics, reports: LoadReports) -> None:
+async def _follow(gateway: Gateway, metrics: Metrics, reports: LoadReports, observed: Observed) -> None:
     with gateway.fleet.changes() as changed:
         while True:
             metrics.weights()
+            observed.keep(gateway.policy)
             reports.keep(frozenset(gateway.fleet.newest.common.resources[CLUSTER_TYPE]))
             await changed.wait()
             changed.clear()
@@ -138,6 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             store = stack.enter_context(contextlib.closing(WeightStore(args.state / "weights.sqlite")))
             last_good = LastGood(args.state / "last_good.snapshot")
             saving = stack.enter_context(Saving(last_good))
+            releases = stack.enter_context(contextlib.closing(ReleaseStore(args.state / "releases.sqlite")))
+            moving = Moving(releases, args.state / "receipts")
             gateway = Gateway(
                 source.current,
                 store,
@@ -151,8 +168,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_UNUSABLE
         return run_service(
             server_options(args, "control_plane"),
-            lambda runtime: _running(runtime, source, accepted, gateway, admission, kept, admin),
+            lambda runtime: _running(runtime, source, accepted, gateway, admission, kept, admin, moving),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """Where releases are kept, and what is written of them in the end."""
+
+    store: ReleaseStore
+    receipts: Path
 
 
 @dataclass(frozen=True, slots=True)

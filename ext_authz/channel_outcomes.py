@@ -1,8 +1,4 @@
-"""Owns what the end of an exchange says about its channel: whether the channel works, fails, or nothing of the kind.
-
-A payment's outcome counts, not the answer's status: a channel that politely says no to every payer works, and one whose
-200 says that a bank is away does not. What is the payer's or the merchant's fault says nothing about the channel.
-"""
+"""Owns telling the channels' guard what came of payments, and counting it by channel."""
 
 from __future__ import annotations
 
@@ -15,16 +11,9 @@ from prometheus_client.registry import Collector
 from paymesh.payments import internal_names as names
 from paymesh.payments.channels.guard import ChannelGuard
 from paymesh.payments.channels.health import UNKNOWN, Place
-from paymesh.payments.outcome import Fault, Outcome
 from paymesh.payments.policy.compiled import Operation, Policy
 from paymesh.server.access_log import Finished
-
-_WORKS = frozenset({Outcome.SUCCEEDED, Outcome.ACCEPTED})
-_OUT_OF_REACH = frozenset({"UF", "UH", "UO", "UT", "URX", "LH", "DF"})
-"""Envoy's flags where nothing was sent: no host, none healthy, none connected, too much under way there."""
-_BROKE_OFF = frozenset({"UT", "UC", "UR", "UPE", "SI", "DT", "UMSDR"})
-"""Envoy's flags of a service that did not answer, or stopped in the middle."""
-_SERVER_ERROR = 500
+from paymesh.server.service_fault import service_works
 
 
 class ChannelOutcomes(Collector):
@@ -47,7 +36,7 @@ class ChannelOutcomes(Collector):
         allowed = said.get(names.META_DECISION) == names.DECISION_ALLOW
         if not allowed or said.get(names.META_OPERATION) != Operation.PAY or channel not in self._policy().channels:
             return
-        works = channel_works(exchange)
+        works = service_works(exchange)
         if works is not None:
             self._guard.observe(channel, worked=works)
         says = "nothing" if works is None else "works" if works else "fails"
@@ -77,17 +66,3 @@ class ChannelOutcomes(Collector):
             out.add_metric([channel], 0 if place is Place.IN else 1)
         yield rate
         yield out
-
-
-def channel_works(exchange: Finished) -> bool | None:
-    """None: it says nothing about the channel."""
-    if not exchange.reached_service:
-        return False if exchange.flags & _OUT_OF_REACH else None  # else the client went, or we had no room
-    if exchange.outcome in _WORKS:
-        return True
-    if exchange.fault:
-        return False if exchange.fault == Fault.CHANNEL else None
-    if exchange.outcome == Outcome.REFUSED:
-        return None
-    # Nobody read an answer: there was none, or it is not read on this route.
-    return False if exchange.flags & _BROKE_OFF or exchange.status >= _SERVER_ERROR else None

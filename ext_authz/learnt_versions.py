@@ -16,7 +16,7 @@ from ext_authz.steps.order import ORDER_RECORD_S
 from ext_authz.tries import Tries
 from paymesh.payments import internal_names as names
 from paymesh.payments.notices import order_key
-from paymesh.payments.order_versions import OrderVersion, OrderVersions
+from paymesh.payments.order_versions import OrderVersions, version_of_cluster
 from paymesh.payments.policy.compiled import Operation, Policy
 from paymesh.server.access_log import Finished
 
@@ -43,7 +43,7 @@ class LearntVersions:
         if said.get(names.META_OPERATION) != Operation.PAY or not exchange.reached_service:
             return
         merchant, key = said.get(names.META_MERCHANT), _order_of(said)
-        version = read_version(exchange.upstream_cluster, self._policy())
+        version = version_of_cluster(exchange.upstream_cluster, self._policy())
         if merchant is None or key is None or version is None:
             return
         now_s = int(time.time())
@@ -57,20 +57,6 @@ class LearntVersions:
     def _give_up(self) -> None:
         self._lost.inc()
         _LOG.warning("an order's version not recorded: the split decides")
-
-
-def read_version(cluster: str, policy: Policy) -> OrderVersion | None:
-    """The version that a cluster is (see `version_cluster`), if its service has others that an order could go to.
-
-    None for a fallback's, whose name has more parts: which of its clusters took the request is not known.
-    """
-    parts = cluster.split("|")
-    service = policy.services.get(parts[0])
-    if len(parts) != 2 or service is None or len(service.versions) < 2:
-        return None
-    # The policy's own text, of which a million orders share one copy.
-    name = next((one.name for one in service.versions if one.name == parts[1]), None)
-    return None if name is None else OrderVersion(service.name, name)
 
 
 def _order_of(said: Mapping[str, str]) -> str | None:

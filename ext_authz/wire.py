@@ -13,6 +13,7 @@ from ext_authz.check_context import CheckContext, Decision
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Denial
 from paymesh.payments.fields.sanitize_head import Head
+from paymesh.payments.money import Money
 from paymesh.payments.notices import order_key
 from paymesh.payments.policy.compiled import Operation, Route, Service
 from paymesh.payments.refusals import Addressee, Refusal, known_method, protocol_of, write_refusal
@@ -144,6 +145,7 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_REQUEST_ID: context.request.request_id,
         names.META_ROUTE: None if context.route is None else context.route.name,
         names.META_OPERATION: None if context.route is None else str(context.route.operation),
+        names.META_MONEY: None if context.facts.money is None else _money(context.facts.money),
         names.META_MERCHANT: None if context.caller is None else context.caller.merchant.id,
         names.META_SCHEME: None if context.caller is None else str(context.caller.scheme),
         names.META_CHANNEL: None if context.channel is None else context.channel.name,
@@ -160,6 +162,10 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_CONTENT_TYPE: _content_type(context) if decision.denial is None else None,
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _money(money: Money) -> str:
+    return f"{money.amount} {money.currency}"
 
 
 def _for_adapter(context: CheckContext) -> dict[str, str | None]:

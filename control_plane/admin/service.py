@@ -10,6 +10,8 @@ from control_plane.admin import admin_pb2, admin_pb2_grpc
 from control_plane.discovery.follow import Discovery
 from control_plane.gateway import Gateway, UnknownService
 from control_plane.policy_distribution import Subscriber
+from control_plane.releases.runner import ReleaseRunner
+from control_plane.releases.store import ReleaseConflict
 from control_plane.weights import InvalidWeights
 from control_plane.xds.ads_stream import short_type
 from control_plane.xds.nodes import Node
@@ -24,8 +26,14 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
     """`paymesh.admin.v1.Admin`."""
 
     def __init__(
-        self, gateway: Gateway, source: PolicySource, discovery: Discovery, distribution: Iterable[Subscriber] = ()
+        self,
+        gateway: Gateway,
+        source: PolicySource,
+        discovery: Discovery,
+        releases: ReleaseRunner,
+        distribution: Iterable[Subscriber] = (),
     ) -> None:
+        self._releases = releases
         self._distribution = distribution
         self._gateway = gateway
         self._discovery = discovery
@@ -40,7 +48,10 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
         if len(request.reason) > MAX_TEXT or len(actor) > MAX_TEXT:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"reason and actor take {MAX_TEXT} characters")
         try:
-            change = await self._gateway.set_weights(request.service, dict(request.weights), actor, request.reason)
+            async with self._releases.nothing_moves(request.service):
+                change = await self._gateway.set_weights(request.service, dict(request.weights), actor, request.reason)
+        except ReleaseConflict as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         except UnknownService:
             known = ", ".join(sorted(self._gateway.policy.services)) or "none"
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service} (known: {known})")

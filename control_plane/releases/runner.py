@@ -14,10 +14,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Protocol
 
 from control_plane.releases.asides import Asides
-from control_plane.releases.store import Entry, Release, ReleaseConflict, ReleaseStore, UnknownRelease
+from control_plane.releases.store import Release, ReleaseConflict, ReleaseStore, UnknownRelease
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.forwarding import Fault
 from paymesh.payments.releases.analysis import Finding, Verdict, overall
+from paymesh.payments.releases.history import Entry
 from paymesh.payments.releases.plan import Plan, plan_problems
 from paymesh.payments.releases.state import (
     ENDING,

@@ -3,13 +3,17 @@ not at all, and only over the state that it was decided on. Refuses two releases
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from control_plane.sqlite import transaction
 from paymesh.payments.releases.codec import decode_plan, decode_state, encode_plan, encode_state
+from paymesh.payments.releases.exposure import Exposure
+from paymesh.payments.releases.history import Entry
 from paymesh.payments.releases.plan import Plan
 from paymesh.payments.releases.state import OVER, State
 
@@ -21,6 +25,10 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_of_a_service ON releases (service) WHERE N
 CREATE TABLE IF NOT EXISTS history (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, at_s INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
     before TEXT, after TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS history_of ON history (name, at_s);
+CREATE TABLE IF NOT EXISTS exposure (
+    name TEXT NOT NULL, version TEXT NOT NULL, exposure TEXT NOT NULL, PRIMARY KEY (name, version)
 ) STRICT;
 """
 
@@ -37,17 +45,6 @@ class ReleaseConflict(Exception):  # noqa: N818 - it names what was found
 class Release:
     plan: Plan
     state: State
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """`before` None: the release began. `at_s`: Unix seconds."""
-
-    at_s: int
-    who: str
-    what: str
-    before: State | None
-    after: State
 
 
 class ReleaseStore:
@@ -82,6 +79,7 @@ class ReleaseStore:
                 " service = excluded.service, plan = excluded.plan, state = excluded.state, over = excluded.over",
                 (plan.name, plan.service, encode_plan(plan), state, release.state.phase in OVER),
             )
+            self._database.execute("DELETE FROM exposure WHERE name = ?", (plan.name,))
             self._note(plan.name, now_s, who, what, None, state)
 
     def change(self, name: str, before: State, after: State, who: str, what: str, now_s: int) -> None:
@@ -113,6 +111,32 @@ class ReleaseStore:
             Entry(at_s, who, what, None if before is None else decode_state(before), decode_state(after))
             for at_s, who, what, before, after in rows
         ]
+
+    def changed_at(self, name: str) -> int:
+        """When its state changed last: Unix seconds; 0: there is none."""
+        with self._lock:
+            row = self._database.execute("SELECT max(at_s) FROM history WHERE name = ?", (name,)).fetchone()
+        return row[0] or 0
+
+    def exposure(self, name: str) -> dict[str, Exposure]:
+        """What went to each version since the release began."""
+        with self._lock:
+            rows = self._database.execute("SELECT version, exposure FROM exposure WHERE name = ?", (name,)).fetchall()
+        return {version: Exposure(**json.loads(text)) for version, text in rows}
+
+    def add_exposure(self, name: str, more: Mapping[str, Exposure]) -> None:
+        """Count on; all versions or none. Only one thread may: what stands there is read first."""
+        known = self.exposure(name)
+        rows = [
+            (name, version, json.dumps(asdict(known[version] + one if version in known else one)))
+            for version, one in more.items()
+        ]
+        with self._lock, transaction(self._database):
+            self._database.executemany(
+                "INSERT INTO exposure VALUES (?, ?, ?)"
+                " ON CONFLICT (name, version) DO UPDATE SET exposure = excluded.exposure",
+                rows,
+            )
 
     def close(self) -> None:
         with self._lock:

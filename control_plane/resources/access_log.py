@@ -1,5 +1,6 @@
 """Owns Envoy's access logs: one JSON line a request, without queries, bodies or credentials; and to ext_authz, by gRPC,
-the end of every request that began an order, holds a slot or is timed."""
+the end of every request that began an order, holds a slot or is timed; and to the control plane, by gRPC, what releases
+are judged by."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from envoy_data_plane.envoy.extensions.access_loggers.grpc import v3 as grpc_log
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any, Struct
 
-from control_plane.resources.names import EXT_AUTHZ_CLUSTER
+from control_plane.resources.names import EXT_AUTHZ_CLUSTER, XDS_CLUSTER
 from paymesh.payments import internal_names as names
+from paymesh.payments.policy.compiled import Policy
 
 
 def _decision(key: str) -> str:
@@ -68,6 +70,30 @@ def ends_log(*, undecided: bool) -> accesslog.AccessLog:
         filter=accesslog.AccessLogFilter(or_filter=accesslog.OrFilter(filters=told)),
         typed_config=Any.pack(config),
     )
+
+
+def versions_log(policy: Policy) -> list[accesslog.AccessLog]:
+    """Tells the control plane of what was let in, while some service has versions that a release could move between.
+
+    It is told within a second: nothing waits for it.
+    """
+    if all(len(service.versions) < 2 for service in policy.services.values()):
+        return []
+    config = grpc_log.HttpGrpcAccessLogConfig(
+        common_config=grpc_log.CommonGrpcAccessLogConfig(
+            log_name="paymesh.versions",
+            grpc_service=core.GrpcService(envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=XDS_CLUSTER)),
+            transport_api_version=core.ApiVersion.V3,
+        )
+    )
+    allowed = matcher.ValueMatcher(string_match=matcher.StringMatcher(exact=names.DECISION_ALLOW))
+    return [
+        accesslog.AccessLog(
+            name="envoy.access_loggers.http_grpc",
+            filter=_metadata(names.META_DECISION, allowed, otherwise=False),
+            typed_config=Any.pack(config),
+        )
+    ]
 
 
 def _decided(key: str) -> accesslog.AccessLogFilter:

@@ -11,7 +11,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager i
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.resources import adaptive_concurrency, ext_authz_filter, ext_proc_filters, faults, local_rate_limit
-from control_plane.resources.access_log import access_log, ends_log
+from control_plane.resources.access_log import access_log, ends_log, versions_log
 from control_plane.resources.addresses import over_ads, socket_address
 from control_plane.resources.early_headers import early_header_mutation
 from control_plane.resources.local_replies import local_replies
@@ -67,7 +67,7 @@ def _manager(policy: Policy, settings: GatewaySettings) -> hcm.HttpConnectionMan
         request_timeout=datetime.timedelta(seconds=30),
         stream_idle_timeout=datetime.timedelta(milliseconds=longest_ms + 30_000),
         server_name="paymesh",
-        access_log=[access_log(settings.access_log), ends_log(undecided=policy.holds_slots or policy.moves_money)],
+        access_log=[access_log(settings.access_log), ends_log(undecided=policy.holds_slots or policy.moves_money), *versions_log(policy)],
         tracing=tracing(policy.tracing),
         local_reply_config=local_replies(policy),
         http_filters=[

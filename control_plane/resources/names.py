@@ -6,6 +6,8 @@ LISTENER = "paymesh"
 ROUTE_CONFIGURATION = "paymesh"
 EXT_AUTHZ_CLUSTER = "paymesh_ext_authz"
 EXT_PROC_CLUSTER = "paymesh_ext_proc"
+XDS_CLUSTER = "xds_cluster"
+"""This control plane, in Envoy's bootstrap."""
 TRACING_CLUSTER = "paymesh_tracing"
 
 _PREFIX = "type.googleapis.com/envoy.config."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from paymesh.payments.denial import Unavailable
+from paymesh.payments.policy.compiled import Policy
 
 MAX_ORDERS = 1_000_000
 """About 300 MB. Beyond it the store takes no more: dropping one would send its order to a version that has it not."""
@@ -35,6 +36,20 @@ class OrderVersions(Protocol):
     async def find(self, owner: str, key: str, now_s: int) -> OrderVersion | None:
         """The first version told. Raises Unavailable."""
         ...
+
+
+def version_of_cluster(cluster: str, policy: Policy) -> OrderVersion | None:
+    """The version that a cluster is (see `version_cluster`), if its service has others that an order could go to.
+
+    None for a fallback's, whose name has more parts: which of its clusters took the request is not known.
+    """
+    parts = cluster.split("|")
+    service = policy.services.get(parts[0])
+    if len(parts) != 2 or service is None or len(service.versions) < 2:
+        return None
+    # The policy's own text, of which a million orders share one copy.
+    name = next((one.name for one in service.versions if one.name == parts[1]), None)
+    return None if name is None else OrderVersion(service.name, name)
 
 
 class InProcessOrderVersions:

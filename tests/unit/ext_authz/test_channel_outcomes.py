@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ext_authz.attempts import Attempts
-from ext_authz.channel_outcomes import ChannelOutcomes, channel_works
+from ext_authz.channel_outcomes import ChannelOutcomes
 from ext_authz.check_context import CheckContext
 from ext_authz.steps.channel import ChannelStep
 from paymesh.payments import internal_names as names
@@ -27,6 +27,7 @@ from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.request import Request
 from paymesh.server.access_log import Finished
+from paymesh.server.service_fault import service_works
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 WATCH = Watch(60, 20, Elimination(3, None, 10, 5))
@@ -85,7 +86,7 @@ def finished(
     ],
 )
 def test_what_an_end_says(exchange: Finished, works: bool | None) -> None:
-    assert channel_works(exchange) is works
+    assert service_works(exchange) is works
 
 
 async def test_only_payments_through_a_channel_count(policy: Policy) -> None:

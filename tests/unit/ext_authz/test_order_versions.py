@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from ext_authz import tries
 from ext_authz.check_context import CheckContext, Decision
-from ext_authz.learnt_versions import LearntVersions, read_version
+from ext_authz.learnt_versions import LearntVersions
 from ext_authz.pipeline import build_pipeline, in_process_stores
 from ext_authz.steps.order import ORDER_RECORD_S
 from ext_authz.steps.version import VersionStep
@@ -23,7 +23,7 @@ from paymesh.payments.credentials.claim import Authenticated
 from paymesh.payments.denial import Unavailable
 from paymesh.payments.fields.facts import OrderFacts
 from paymesh.payments.money import Money
-from paymesh.payments.order_versions import InProcessOrderVersions, OrderVersion
+from paymesh.payments.order_versions import InProcessOrderVersions, OrderVersion, version_of_cluster
 from paymesh.payments.policy.callers import Merchant, Scheme
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
@@ -308,8 +308,8 @@ async def test_it_is_kept_as_long_as_its_order(policy: Policy) -> None:
 
 
 def test_an_order_could_go_to_no_other_version_of_a_single_one(policy: Policy) -> None:
-    assert read_version("single|v1", policy) is None
-    assert read_version("other|v2", policy) == OrderVersion("other", "v2")
+    assert version_of_cluster("single|v1", policy) is None
+    assert version_of_cluster("other|v2", policy) == OrderVersion("other", "v2")
 
 
 async def test_what_the_store_does_not_take_is_told_again(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
