@@ -1,4 +1,4 @@
-"""Owns `paymesh release get`: one release, once or as it goes on: drawn in place on a terminal, else a line a change."""
+"""Owns `paymesh release get`: one release, once or watched: drawn in place on a terminal, else a line a change."""
 
 from __future__ import annotations
 

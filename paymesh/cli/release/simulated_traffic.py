@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from paymesh.cli.release.binomial import binomial
@@ -13,8 +13,8 @@ from paymesh.payments.releases.traffic import TOTAL
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """Of one version. `success`: chance of a payment, 0 to 1. `latency_ms`: half of its answers take half of it at most,
-    all of them this long at most; so it is the 99th percentile too."""
+    """Of one version. `success`: chance of a payment, 0 to 1. `latency_ms`: half of its answers take half of it at
+    most, all of them this long at most; so it is the 99th percentile too."""
 
     success: float
     latency_ms: int
@@ -39,21 +39,17 @@ class Seen:
     target: Counted
 
 
-@dataclass(slots=True)
 class SimulatedTraffic:
     """Keeps what came in the window of a step, as the analysis is to see it."""
 
-    world: World
-    window_s: int
-    _random: Random = field(init=False)
-    _kept: deque[tuple[int, Seen]] = field(default_factory=deque)
-    _stable: Counted = Counted(0, 0)
-    _target: Counted = Counted(0, 0)
-    _owed: int = 0
-    """To the target, of 10,000 parts of a payment."""
-
-    def __post_init__(self) -> None:
-        self._random = Random(self.world.seed)  # noqa: S311 - it has to be the same each time
+    def __init__(self, world: World, window_s: int) -> None:
+        self._world = world
+        self._window_s = window_s
+        self._random = Random(world.seed)  # noqa: S311 - it has to be the same each time
+        self._kept: deque[tuple[int, Seen]] = deque()
+        self._stable = self._target = Counted(0, 0)
+        self._owed = 0
+        """To the target: parts of a payment, 10,000 to one."""
 
     def forget(self) -> None:
         """A step begins: nothing before it counts."""
@@ -62,15 +58,15 @@ class SimulatedTraffic:
 
     def flow(self, now_s: int, seconds: int, share: int, *, pinned: bool) -> Seen:
         """So many seconds more, up to `now_s`, with the target's `share`, of 10,000. What the window then holds."""
-        payments = self.world.payments_per_second * seconds
-        given = share + ((TOTAL - share) * self.world.pinned // TOTAL if pinned else 0)
+        payments = self._world.payments_per_second * seconds
+        given = share + ((TOTAL - share) * self._world.pinned // TOTAL if pinned else 0)
         to_target, self._owed = divmod(self._owed + payments * given, TOTAL)
         came = Seen(
-            self._outcomes(payments - to_target, self.world.stable), self._outcomes(to_target, self.world.target)
+            self._outcomes(payments - to_target, self._world.stable), self._outcomes(to_target, self._world.target)
         )
         self._kept.append((now_s, came))
         self._stable, self._target = self._stable + came.stable, self._target + came.target
-        while self._kept and self._kept[0][0] <= now_s - self.window_s:
+        while self._kept and self._kept[0][0] <= now_s - self._window_s:
             _, old = self._kept.popleft()
             self._stable, self._target = _less(self._stable, old.stable), _less(self._target, old.target)
         return Seen(self._stable, self._target)
