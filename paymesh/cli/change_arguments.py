@@ -12,7 +12,7 @@ MAX_REASON = 1_000
 
 def add_change_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """`--reason` and `--actor`. Not `required`: whoever adds them decides when a reason has to be given."""
-    parser.add_argument("--reason", type=reason, required=required, default="", metavar="TEXT", help="kept with it")
+    parser.add_argument("--reason", type=reason, required=required, metavar="TEXT", help="kept with it")
     parser.add_argument("--actor", default=logged_in(), help="who; default: the user logged in")
 
 

@@ -71,8 +71,8 @@ async def _drawn(args: argparse.Namespace) -> int:
     release = await looked.look()  # its trouble is told on a screen that was not cleared yet
     with screen() as drawing:
         while True:
-            silence = [] if looked.answered else ["", f"No control plane answers on {args.admin}: as it was seen last."]
-            drawing.draw([*_view(release), *silence])
+            silence = [] if looked.answered else [f"No control plane answers on {args.admin}: as it was seen last.", ""]
+            drawing.draw([*silence, *_view(release)])
             if release.over:
                 return 0
             await asyncio.sleep(watched.EVERY_S)
