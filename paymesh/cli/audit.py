@@ -10,8 +10,8 @@ import time
 
 import grpc
 
+from paymesh.cli.admin_call import DEFAULT_ADMIN
 from paymesh.cli.admin_channel import UnusableFile, add_admin_arguments, admin_channel
-from paymesh.cli.admin_client import DEFAULT_ADMIN
 from paymesh.cli.spans import span
 from paymesh.cli.verbs import Verbs
 from paymesh.server import admin_audit_pb2 as pb

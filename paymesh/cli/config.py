@@ -15,8 +15,9 @@ import grpc
 
 from control_plane.config import config_pb2 as pb
 from control_plane.config import config_pb2_grpc
+from paymesh.cli.admin_call import DEFAULT_ADMIN
 from paymesh.cli.admin_channel import UnusableFile, add_admin_arguments, admin_channel
-from paymesh.cli.admin_client import DEFAULT_ADMIN, logged_in
+from paymesh.cli.change_arguments import logged_in
 from paymesh.cli.verbs import Verbs
 from paymesh.payments.policy.yaml_source import policy_files
 

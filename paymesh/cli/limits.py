@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 
 from ext_authz.admin import limits_pb2, limits_pb2_grpc
 from paymesh.cli.admin_channel import UnusableFile, add_admin_arguments, admin_channel
-from paymesh.cli.admin_client import logged_in
+from paymesh.cli.change_arguments import logged_in
 from paymesh.cli.spans import span
 from paymesh.cli.table import print_table
 from paymesh.cli.verbs import Verbs

@@ -11,8 +11,8 @@ from paymesh.server import grpc_experiments
 
 grpc_experiments.apply()
 
-from paymesh.cli.admin_client import add_set_weight_parser, add_status_parser  # noqa: E402
 from paymesh.cli.audit import add_audit_parser  # noqa: E402
+from paymesh.cli.completion import add_completion_parser  # noqa: E402
 from paymesh.cli.config import add_config_parser  # noqa: E402
 from paymesh.cli.demo.command import add_demo_parser  # noqa: E402
 from paymesh.cli.events import add_events_parser  # noqa: E402
@@ -20,6 +20,9 @@ from paymesh.cli.explain import add_explain_parser  # noqa: E402
 from paymesh.cli.field_values import add_decrypt_parser, add_hash_parser  # noqa: E402
 from paymesh.cli.limits import add_limits_parser  # noqa: E402
 from paymesh.cli.payments import add_payments_parser  # noqa: E402
+from paymesh.cli.release.command import add_release_parser  # noqa: E402
+from paymesh.cli.set_weight import add_set_weight_parser  # noqa: E402
+from paymesh.cli.status import add_status_parser  # noqa: E402
 from paymesh.cli.up import add_up_parser  # noqa: E402
 from paymesh.cli.validate import add_validate_parser  # noqa: E402
 from paymesh.cli.verify import add_verify_parser  # noqa: E402
@@ -34,11 +37,13 @@ VERBS = (
     add_hash_parser,
     add_status_parser,
     add_set_weight_parser,
+    add_release_parser,
     add_config_parser,
     add_audit_parser,
     add_limits_parser,
     add_payments_parser,
     add_events_parser,
+    add_completion_parser,
 )
 
 
@@ -48,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add_parser in VERBS:
         add_parser(verbs)
+    parser.set_defaults(command_line=parser)  # `completion` describes all of it
     args = parser.parse_args(arguments)
     try:
         return int(args.run(args))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paymesh.cli.admin_client import logged_in
+from paymesh.cli.change_arguments import logged_in
 from paymesh.cli.event_log import add_event_log, with_event_log
 from paymesh.cli.table import print_table
 from paymesh.payments.events.log import EventLog

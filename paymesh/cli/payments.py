@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from paymesh.cli.admin_client import logged_in
+from paymesh.cli.change_arguments import logged_in
 from paymesh.cli.event_log import add_event_log, is_there, with_event_log
 from paymesh.cli.offline_import import add_import_parser
 from paymesh.cli.table import print_table

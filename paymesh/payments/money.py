@@ -31,6 +31,8 @@ _DECIMAL_TEXT = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,2}))?", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,14}", re.ASCII)
 _CENTS_IN = frozenset({"CNY", "HKD", "USD", "EUR", "GBP", "AUD", "CAD", "SGD", "CHF", "NZD", "THB", "MOP", "TWD"})
 """Currencies of two decimals that Alipay settles in (ISO 4217 minor unit 2); another one is refused, never guessed."""
+_WHOLE = frozenset({"JPY", "KRW"})
+"""Currencies without minor units (ISO 4217 minor unit 0)."""
 _NUMERIC_CODES = {"156": "CNY", "344": "HKD", "840": "USD", "978": "EUR", "826": "GBP", "392": "JPY", "446": "MOP"}
 
 
@@ -42,6 +44,17 @@ def minor_units_of_decimal(text: str, currency: str) -> int:
     if currency not in _CENTS_IN:
         raise ValueError("this currency's decimals are not known here")
     return int(match.group(1)) * 100 + int((match.group(2) or "").ljust(2, "0"))
+
+
+def decimal_of_minor_units(amount: int, currency: str) -> str:
+    """8888 fen as `88.88`: exact, with as many decimals as the currency has. Raises ValueError."""
+    if amount < 0:
+        raise ValueError("an amount is never negative")
+    if currency in _WHOLE:
+        return str(amount)
+    if currency not in _CENTS_IN:
+        raise ValueError("this currency's decimals are not known here")
+    return f"{amount // 100}.{amount % 100:02}"
 
 
 def minor_units_of_digits(text: str) -> int:

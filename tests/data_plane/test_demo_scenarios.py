@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from paymesh.cli.admin_client import set_weights_and_wait
 from paymesh.cli.demo.command import UNSHIFTED
 from paymesh.cli.demo.scenario import Scenario
 from paymesh.cli.demo.shifting import shifting
 from paymesh.cli.demo.world import World
+from paymesh.cli.set_weight import set_weights_and_wait
 from paymesh.cli.stack.local_stack import LocalStack
 
 pytestmark = [pytest.mark.data_plane, pytest.mark.asyncio(loop_scope="session")]

@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from paymesh.cli.admin_client import set_weights_and_wait
 from paymesh.cli.demo.payments import payment
 from paymesh.cli.demo.world import Answer, World
+from paymesh.cli.set_weight import set_weights_and_wait
 from paymesh.cli.stack.local_stack import LocalStack, StackOptions
 from paymesh.cli.stack.ports import Ports
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from paymesh.cli.admin_client import set_weights_and_wait
 from paymesh.cli.demo.charges import CHARGES
 from paymesh.cli.demo.payments import PAYMENTS
 from paymesh.cli.demo.providers import PROVIDERS
@@ -18,6 +17,7 @@ from paymesh.cli.demo.sanitizing import SANITIZING
 from paymesh.cli.demo.scenario import Scenario
 from paymesh.cli.demo.shifting import AT_FIRST, shifting
 from paymesh.cli.demo.world import World
+from paymesh.cli.set_weight import set_weights_and_wait
 from paymesh.cli.stack.local_stack import LocalStack
 from paymesh.cli.up import add_stack_arguments, run_stack, stack_options
 from paymesh.cli.verbs import Verbs

@@ -21,8 +21,8 @@ from control_plane.discovery.follow import Discovery
 from control_plane.gateway import Gateway
 from control_plane.settings import GatewaySettings
 from control_plane.weights import InvalidWeights, WeightStore, checked_weights, conflicts, effective_weights
-from paymesh.cli.admin_client import parse_weights
 from paymesh.cli.main import main
+from paymesh.cli.set_weight import parse_weights
 from paymesh.payments.policy.compiled import Endpoint, Policy, Service, ServiceVersion
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.policy.problems import PolicyErrors
