@@ -90,7 +90,9 @@ async def _running(
     centre = None if kept is None else ConfigCentre(kept.store, kept.folder, source, use)
 
     def add(server: grpc.aio.Server) -> None:
-        admin_pb2_grpc.add_AdminServicer_to_server(Admin(gateway, source, discovery, releases.runner, distribution), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(
+            Admin(gateway, source, discovery, releases.runner.nothing_moves, distribution), server
+        )
         releases_pb2_grpc.add_ReleasesServicer_to_server(releases.service, server)
         config_pb2_grpc.add_ConfigCentreServicer_to_server(ConfigService(gateway, centre), server)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 import grpc
 
@@ -10,7 +11,6 @@ from control_plane.admin import admin_pb2, admin_pb2_grpc
 from control_plane.discovery.follow import Discovery
 from control_plane.gateway import Gateway, UnknownService
 from control_plane.policy_distribution import Subscriber
-from control_plane.releases.runner import ReleaseRunner
 from control_plane.releases.store import ReleaseConflict
 from control_plane.weights import InvalidWeights
 from control_plane.xds.ads_stream import short_type
@@ -20,6 +20,8 @@ from paymesh.server.admin_access import actor_of
 
 MAX_TEXT = 1000
 """Characters of a reason or an actor."""
+NothingMoves = Callable[[str], AbstractAsyncContextManager[None]]
+"""Meanwhile no release of this service begins. Raises ReleaseConflict while one is under way."""
 
 
 class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
@@ -30,10 +32,10 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
         gateway: Gateway,
         source: PolicySource,
         discovery: Discovery,
-        releases: ReleaseRunner,
+        nothing_moves: NothingMoves,
         distribution: Iterable[Subscriber] = (),
     ) -> None:
-        self._releases = releases
+        self._nothing_moves = nothing_moves
         self._distribution = distribution
         self._gateway = gateway
         self._discovery = discovery
@@ -48,7 +50,7 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
         if len(request.reason) > MAX_TEXT or len(actor) > MAX_TEXT:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"reason and actor take {MAX_TEXT} characters")
         try:
-            async with self._releases.nothing_moves(request.service):
+            async with self._nothing_moves(request.service):
                 change = await self._gateway.set_weights(request.service, dict(request.weights), actor, request.reason)
         except ReleaseConflict as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))

@@ -1,7 +1,7 @@
 """Owns asking others about a release over HTTP: a Prometheus, webhooks that judge, hooks that are told.
 
-Refuses to take for a yes what is not one: whatever is late, long, malformed or missing leaves a check open. Nothing that
-others answer is shown but a webhook's own `why`; of a URL only the host is.
+Refuses to take for a yes what is not one: whatever is late, long, malformed or missing leaves a check open. Nothing
+that others answer is shown but a webhook's own `why`; of a URL only the host is.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ async def ask_webhook(fetch: HttpFetch, check: WebhookCheck, subject: Subject) -
     try:
         answer = await fetch.fetch("POST", check.url, _JSON, body, check.timeout_ms / 1000, MAX_ANSWER_BYTES)
         said = _ok(answer, check.url)
-        verdict = Verdict(said.get("verdict"))
+        verdict = Verdict(str(said.get("verdict")))
     except (Unavailable, ValueError) as error:
         return Finding(check.name, Verdict.INCONCLUSIVE, str(error))
     why = said.get("why")
@@ -84,9 +84,7 @@ async def ask_before(fetch: HttpFetch, hooks: Hooks, subject: Subject, seq: int)
 
 async def tell_after(fetch: HttpFetch, hooks: Hooks, subject: Subject, seq: int) -> str:
     """All at once: those that did not answer 2xx, and why. Empty: all did."""
-    told = await asyncio.gather(
-        *(_tell(fetch, url, hooks.timeout_ms, subject, seq, "after") for url in hooks.after)
-    )
+    told = await asyncio.gather(*(_tell(fetch, url, hooks.timeout_ms, subject, seq, "after") for url in hooks.after))
     return "; ".join(one for one in told if one)
 
 
@@ -98,7 +96,7 @@ async def _tell(fetch: HttpFetch, url: str, timeout_ms: int, subject: Subject, s
         answer = await fetch.fetch("POST", url, headers, body, timeout_ms / 1000, MAX_ANSWER_BYTES)
     except Unavailable as error:
         return str(error)
-    return "" if 200 <= answer.status < 300 else f"{_host(url)}: answered {answer.status}"  # noqa: PLR2004 - 2xx
+    return "" if 200 <= answer.status < 300 else f"{_host(url)}: answered {answer.status}"
 
 
 def _filled(query: str, subject: Subject) -> str:
@@ -111,7 +109,7 @@ def _filled(query: str, subject: Subject) -> str:
 
 def _ok(answer: FetchResponse, url: str) -> Mapping[str, object]:
     """Raises ValueError, which names the host."""
-    if answer.status != 200:  # noqa: PLR2004 - OK
+    if answer.status != 200:
         raise ValueError(f"{_host(url)}: answered {answer.status}")
     try:
         found = json.loads(answer.body)
@@ -133,7 +131,7 @@ def _number(said: Mapping[str, object]) -> Decimal:
             count = len(result) if isinstance(result, list) else "no list of"
             raise ValueError(f"the query gives {count} numbers, not one")
         result = result[0].get("value")
-    if not isinstance(result, list) or len(result) != 2 or not isinstance(result[1], str):  # noqa: PLR2004 - time, value
+    if not isinstance(result, list) or len(result) != 2 or not isinstance(result[1], str):
         raise ValueError("the query gives no number")
     try:
         value = Decimal(result[1])

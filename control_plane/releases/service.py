@@ -4,6 +4,7 @@ message for a person."""
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from typing import NoReturn, TypeAlias
 
@@ -20,7 +21,7 @@ from control_plane.weights import InvalidWeights, checked_weights
 from paymesh.payments.policy.forwarding import Fault
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.releases.documents import read_plan
-from paymesh.payments.releases.exposure import Exposure
+from paymesh.payments.releases.exposure import Exposure, Recent
 from paymesh.payments.releases.history import Entry
 from paymesh.payments.releases.preview import preview
 from paymesh.payments.releases.receipt import receipt
@@ -32,6 +33,8 @@ from paymesh.server.admin_access import actor_of
 MAX_TEXT = 1_000
 """Characters of a reason or an actor."""
 MAX_DOCUMENT = 1_000_000
+MAX_MOVES = 1_000
+"""Merchants that a preview names: those with the most payments."""
 _STATUSES = range(400, 600)
 _MAX_DELAY_MS = 60_000
 Context: TypeAlias = grpc.aio.ServicerContext[pb.GetRequest, pb.Release]
@@ -70,10 +73,10 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
         except ValueError as error:
             await _refuse(context, "\n".join(f"{name}: {line}" for line in str(error).splitlines()))
         except ReleaseConflict as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+            await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, str(error))
         return await self._shown(release)
 
-    async def List(self, _: pb.ListRequest, context: Context) -> pb.ListResponse:  # noqa: N802
+    async def List(self, _: pb.ListRequest, __: Context) -> pb.ListResponse:  # noqa: N802
         found = self._runner.releases
         return pb.ListResponse(releases=[await self._shown(found[name]) for name in sorted(found)])
 
@@ -88,7 +91,7 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
         try:
             release = await self._runner.tell(request.name, Command(request.command), who, request.reason)
         except (NotNow, ReleaseConflict) as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"release {request.name}: {error}")
+            await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, f"release {request.name}: {error}")
         return await self._shown(release)
 
     async def Drill(self, request: pb.DrillRequest, context: Context) -> pb.Release:  # noqa: N802
@@ -97,11 +100,11 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
         fault = await _fault(request, context)
         if fault is not None and not self._gateway.policy.gateway.allow_fault_injection:
             why = "the policy's gateway.allow_fault_injection is not true: this gateway never fails on purpose"
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, why)
+            await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, why)
         try:
             release = await self._runner.drill(request.name, fault, who, request.reason)
         except (NotNow, ReleaseConflict) as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"release {request.name}: {error}")
+            await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, f"release {request.name}: {error}")
         return await self._shown(release)
 
     async def History(self, request: pb.HistoryRequest, context: Context) -> pb.HistoryResponse:  # noqa: N802
@@ -114,13 +117,14 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
         now = self._router.traffic(request.service)
         if service is None or now is None:
             known = ", ".join(sorted(self._gateway.policy.services)) or "none"
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service} (known: {known})")
+            await _abort(context, grpc.StatusCode.NOT_FOUND, f"no service {request.service} (known: {known})")
         try:
             then = checked_weights(service, dict(request.weights))
         except InvalidWeights as error:
             await _refuse(context, str(error))
         seen = self._observed.recent_merchants(request.service)
-        return await asyncio.to_thread(_preview, request, now.rules.salt, now.weights, then, seen)
+        salt = now.rules.salt or service.split_salt
+        return await asyncio.to_thread(_previewed, seen, salt, now.weights, then, request.salt)
 
     async def Receipt(self, request: pb.ReceiptRequest, context: Context) -> pb.ReceiptResponse:  # noqa: N802
         release = await self._named(request.name, context)
@@ -132,8 +136,7 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
             return self._runner.get(name)
         except UnknownRelease:
             known = ", ".join(sorted(self._runner.releases)) or "none"
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no release {name} (known: {known})")
-            raise
+            await _abort(context, grpc.StatusCode.NOT_FOUND, f"no release {name} (known: {known})")
 
     async def _shown(self, release: Release) -> pb.Release:
         plan, state = release.plan, release.state
@@ -175,13 +178,19 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
             payments_failed=seen.payments_failed,
             p99_ms=self._observed.p99_ms(service, version),
             amount=_money(seen.amounts),
-            samples=[pb.Sample(at=one.at_s, requests=one.requests, errors=one.errors, p99_ms=one.p99_ms) for one in samples],
+            samples=[
+                pb.Sample(at=one.at_s, requests=one.requests, errors=one.errors, p99_ms=one.p99_ms) for one in samples
+            ],
         )
 
 
-async def _refuse(context: Context, why: str) -> NoReturn:
-    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, why)
+async def _abort(context: Context, code: grpc.StatusCode, why: str) -> NoReturn:
+    await context.abort(code, why)
     raise AssertionError("abort raises")
+
+
+async def _refuse(context: Context, why: str) -> NoReturn:
+    await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, why)
 
 
 async def _who(context: Context, actor: str, reason: str) -> str:
@@ -221,3 +230,37 @@ def _entry(entry: Entry) -> pb.Entry:
 
 def _money(amounts: Mapping[str, int]) -> list[pb.Money]:
     return [pb.Money(currency=currency, amount=amounts[currency]) for currency in sorted(amounts)]
+
+
+def _previewed(
+    seen: Mapping[str, Recent], salt: str, now: Mapping[str, int], then: Mapping[str, int], new_salt: str
+) -> pb.PreviewResponse:
+    found = preview(seen, salt, now, then, new_salt)
+    amounts: Counter[str] = Counter()
+    for recent in seen.values():
+        amounts.update(recent.amounts)
+    return pb.PreviewResponse(
+        versions=[
+            pb.VersionShare(
+                version=one.version,
+                set_weight=one.set_weight,
+                new_weight=one.new_weight,
+                payments=one.payments,
+                amount=_money(one.amounts),
+            )
+            for one in found.shares
+        ],
+        moves=[
+            pb.Move(
+                merchant=one.merchant,
+                **{"from": one.now},
+                to=one.then,
+                payments=one.recent.payments,
+                amount=_money(one.recent.amounts),
+            )
+            for one in found.moves[:MAX_MOVES]
+        ],
+        merchants_seen=len(seen),
+        payments_seen=sum(one.payments for one in seen.values()),
+        amount_seen=_money(amounts),
+    )

@@ -12,8 +12,10 @@ from paymesh.payments.releases.checks import Counting
 from paymesh.payments.releases.exposure import Exposure
 
 KEPT_S = 900
-BOUNDS_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700)
-BOUNDS_MS += (1_000, 1_500, 2_000, 3_000, 5_000, 7_000, 10_000, 15_000, 30_000, 60_000, 300_000)
+BOUNDS_MS = (
+    *(1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700),
+    *(1_000, 1_500, 2_000, 3_000, 5_000, 7_000, 10_000, 15_000, 30_000, 60_000, 300_000),
+)
 """Upper bounds of the latencies' buckets; what is longer counts as the last."""
 MAX_CURRENCIES = 64
 """Whoever is allowed to name currencies does not fill the memory with them."""

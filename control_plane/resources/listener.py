@@ -67,7 +67,11 @@ def _manager(policy: Policy, settings: GatewaySettings) -> hcm.HttpConnectionMan
         request_timeout=datetime.timedelta(seconds=30),
         stream_idle_timeout=datetime.timedelta(milliseconds=longest_ms + 30_000),
         server_name="paymesh",
-        access_log=[access_log(settings.access_log), ends_log(undecided=policy.holds_slots or policy.moves_money), *versions_log(policy)],
+        access_log=[
+            access_log(settings.access_log),
+            ends_log(undecided=policy.holds_slots or policy.moves_money),
+            *versions_log(policy),
+        ],
         tracing=tracing(policy.tracing),
         local_reply_config=local_replies(policy),
         http_filters=[

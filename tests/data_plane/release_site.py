@@ -162,7 +162,8 @@ class ReleaseSite:
                 await asyncio.sleep(pause_s)
 
         clients = [
-            asyncio.create_task(shop(merchant, pause_s * number / SHOPPERS)) for number, merchant in enumerate(MERCHANTS)
+            asyncio.create_task(shop(merchant, pause_s * number / SHOPPERS))
+            for number, merchant in enumerate(MERCHANTS)
         ]
         try:
             yield seen

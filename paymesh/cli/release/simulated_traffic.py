@@ -48,6 +48,8 @@ class SimulatedTraffic:
         self._random = Random(world.seed)  # noqa: S311 - it has to be the same each time
         self._kept: deque[tuple[int, Seen]] = deque()
         self._stable = self._target = Counted(0, 0)
+        self._lately: deque[tuple[int, Counted]] = deque()
+        """The stable version's, whatever the steps."""
         self._owed = 0
         """To the target: parts of a payment, 10,000 to one."""
 
@@ -69,7 +71,12 @@ class SimulatedTraffic:
         while self._kept and self._kept[0][0] <= now_s - self._window_s:
             _, old = self._kept.popleft()
             self._stable, self._target = _less(self._stable, old.stable), _less(self._target, old.target)
-        return Seen(self._stable, self._target)
+        self._lately.append((now_s, came.stable))
+        while self._lately and self._lately[0][0] <= now_s - self._window_s:
+            self._lately.popleft()
+        # Without traffic of its own the stable version is what it was last.
+        stable = self._stable if share < TOTAL else sum((one for _, one in self._lately), start=Counted(0, 0))
+        return Seen(stable, self._target)
 
     def _outcomes(self, payments: int, behaviour: Behaviour) -> Counted:
         return Counted(binomial(self._random, payments, behaviour.success), payments)

@@ -11,13 +11,14 @@ from paymesh.cli.release.exit_codes import MEANING, NOT_IN_TIME, UNUSABLE, exit_
 from paymesh.cli.release.output import add_output_argument, print_json, show
 from paymesh.cli.release.simulated_traffic import Behaviour, World
 from paymesh.cli.release.simulation import Moment, Simulation
-from paymesh.cli.release.values import percent, plain, span_of
+from paymesh.cli.release.values import percent, plain
 from paymesh.cli.verbs import Verbs
 from paymesh.payments.percent import parse_percent
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.releases.documents import read_plan
 from paymesh.payments.releases.plan import Plan, plan_problems
 from paymesh.payments.releases.traffic import TOTAL
+from paymesh.payments.releases.words import duration_in_words
 
 _MOST = 100_000
 """Payments a second, and milliseconds of a latency."""
@@ -60,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
         show([_title(plan, world)])
         for moment in simulation.play():
             show([_line(plan, moment)])
-        show([f"{plan.name}: {simulation.state.phase} after {span_of(simulation.now_s)}"])
+        show([f"{plan.name}: {simulation.state.phase} after {duration_in_words(simulation.now_s)}"])
     code = exit_code(simulation.state.phase)
     return NOT_IN_TIME if code is None else code
 

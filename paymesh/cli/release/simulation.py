@@ -1,8 +1,7 @@
 """Owns playing a plan without any server: the state machine of releases, simulated time, and payments that a seed
 decides. Refuses I/O.
 
-The nodes confirm each change after a second. A gate is promoted at once, and so is a hold that nothing can end any more
-because the stable version has no traffic left to compare with; both are said.
+The nodes confirm each change after a second. A gate is promoted at once, which is said.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from dataclasses import dataclass
 from paymesh.cli.release.exit_codes import exit_code
 from paymesh.cli.release.simulated_checks import assumptions, findings
 from paymesh.cli.release.simulated_traffic import SimulatedTraffic, World
-from paymesh.cli.release.values import percent, span_of
+from paymesh.cli.release.values import percent
 from paymesh.payments.releases.analysis import Finding, Verdict, overall
-from paymesh.payments.releases.plan import Gate, Hold, Plan, SetPins, SetWeight, Step
+from paymesh.payments.releases.plan import Plan, SetPins
 from paymesh.payments.releases.state import (
     Applied,
     Begin,
@@ -28,7 +27,7 @@ from paymesh.payments.releases.state import (
     Told,
     advance,
 )
-from paymesh.payments.releases.traffic import TOTAL
+from paymesh.payments.releases.words import duration_in_words, step_in_words
 
 CONFIRMED_AFTER_S = 1
 PATIENCE_S = 86_400
@@ -62,7 +61,7 @@ class Simulation:
         yield from self._happens(Begin(ready=True, now_s=self.now_s))
         while exit_code(self.state.phase) is None:
             if self._waits_in_vain():
-                yield self._moment(f"no end: no pass for {span_of(PATIENCE_S)} beyond the hold")
+                yield self._moment(f"no end: no pass for {duration_in_words(PATIENCE_S)} beyond the hold")
                 return
             yield from self._next()
 
@@ -93,10 +92,6 @@ class Simulation:
         seen = self._traffic.flow(next_s, analysis.every_s, self.state.share, pinned=self.state.pinned > 0)
         found = findings(analysis, self._world, seen)
         yield from self._judge(found)
-        ended = self.state.hold_until_s != until_s
-        if not ended and next_s >= until_s and self.state.share == TOTAL and not seen.stable.total:
-            yield self._moment("no verdict without traffic of the stable version: promoted here; a person decides")
-            yield from self._promote()
 
     def _judge(self, found: list[Finding]) -> Iterator[Moment]:
         verdict, before = overall(found), self.state.verdict
@@ -107,7 +102,9 @@ class Simulation:
 
     def _wait_for_hold(self) -> Iterator[Moment]:
         assert self.state.hold_until_s is not None  # it holds, or it drains
-        self.now_s = max(self.now_s, self.state.hold_until_s)
+        waited_s = max(0, self.state.hold_until_s - self.now_s)
+        self.now_s += waited_s
+        self._traffic.flow(self.now_s, waited_s, self.state.share, pinned=self.state.pinned > 0)
         yield from self._happens(Tick(self.now_s))
 
     def _promote(self) -> Iterator[Moment]:
@@ -128,7 +125,7 @@ class Simulation:
             case Phase.APPLYING | Phase.HOLDING | Phase.GATED:
                 return step_in_words(steps[self.state.step])
             case Phase.DRAINING:
-                return f"orders stay where they began for {span_of(self._plan.drain_s)}"
+                return f"orders stay where they began for {duration_in_words(self._plan.drain_s)}"
             case Phase.ROLLING_BACK:
                 return "back to the stable version"
             case Phase.PROMOTING:
@@ -155,16 +152,3 @@ class Simulation:
             yield "without analysis nothing is judged: holds end by time"
         else:
             yield from assumptions(plan.analysis)
-
-
-def step_in_words(step: Step) -> str:
-    """As the API shows it: `weight 10.00%`, `hold 5m`."""
-    match step:
-        case SetWeight(weight):
-            return f"weight {percent(weight)}"
-        case SetPins(pins):
-            return "pins: " + ", ".join(" ".join(filter(None, (pin.kind, pin.name, pin.value))) for pin in pins)
-        case Hold(seconds):
-            return f"hold {span_of(seconds)}"
-        case Gate():
-            return "gate"

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable
 
 from control_plane.releases import releases_pb2 as pb
-from paymesh.payments.money import decimal_of_minor_units
 from paymesh.payments.percent import format_percent
+from paymesh.payments.releases.words import money_in_words
 
 NONE = "-"
 
@@ -32,25 +32,11 @@ def moment(unix_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_s)) if unix_s else NONE
 
 
-def span_of(seconds: int) -> str:
-    """`3723` -> `1h2m3s`."""
-    hours, rest = divmod(seconds, 3600)
-    parts = ((hours, "h"), (rest // 60, "m"), (rest % 60, "s"))
-    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
-
-
 def amounts(money: Iterable[pb.Money]) -> str:
     """`88.88 CNY + 5.00 USD`."""
-    return " + ".join(_amount(one.amount, one.currency) for one in money) or NONE
+    return " + ".join(money_in_words(one.amount, one.currency) for one in money) or NONE
 
 
 def plain(text: str) -> str:
     """On one line, and without what a terminal would obey: reasons and findings are written by others."""
     return "".join(char if char.isprintable() else " " for char in text)
-
-
-def _amount(amount: int, currency: str) -> str:
-    try:
-        return f"{decimal_of_minor_units(amount, currency)} {currency}"
-    except ValueError:
-        return f"{amount} minor units of {plain(currency)}"

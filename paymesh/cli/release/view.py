@@ -13,11 +13,11 @@ from paymesh.cli.release.values import (
     moment,
     percent,
     plain,
-    span_of,
     success_percent,
 )
 from paymesh.cli.table import table_lines
 from paymesh.payments.releases.state import Phase
+from paymesh.payments.releases.words import duration_in_words
 
 SAMPLES_SHOWN = 30
 _GOING_BACK = frozenset({str(Phase.ROLLING_BACK), str(Phase.ROLLED_BACK)})
@@ -54,7 +54,7 @@ def _phase(release: pb.Release, now_s: int) -> str:
     if not release.hold_until:
         return str(release.phase)
     left_s = release.hold_until - now_s
-    left = f"{span_of(left_s)} left" if left_s > 0 else "over"
+    left = f"{duration_in_words(left_s)} left" if left_s > 0 else "over"
     return f"{release.phase} until {moment(release.hold_until)} ({left})"
 
 

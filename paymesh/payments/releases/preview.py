@@ -49,7 +49,7 @@ class Preview:
 
 def version_of(split: str, weights: Mapping[str, int]) -> str:
     """Where a request with this `x-pay-split` goes. The weights are those of all versions, in the service's order."""
-    slot = xxhash.xxh64_intdigest(split) % TOTAL
+    slot = xxhash.xxh64_intdigest(split.encode()) % TOTAL
     for version, weight in weights.items():
         if slot < weight:
             return version

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from paymesh.payments.money import decimal_of_minor_units
 from paymesh.payments.percent import format_percent
 from paymesh.payments.releases.exposure import Exposure
 from paymesh.payments.releases.history import Entry
 from paymesh.payments.releases.plan import Plan
 from paymesh.payments.releases.state import OVER
-from paymesh.payments.releases.words import step_in_words
+from paymesh.payments.releases.words import money_in_words, step_in_words
 
 _ESCAPED = {ord(one): f"\\{one}" for one in r"\`*_{}[]<>#|"}
 
@@ -41,7 +40,7 @@ def _exposed(plan: Plan, exposure: Mapping[str, Exposure]) -> Iterator[str]:
     yield "|---|---:|---:|---:|---:|---:|"
     for version in (plan.stable, plan.target):
         seen = exposure.get(version, Exposure())
-        amounts = ", ".join(f"{decimal_of_minor_units(seen.amounts[one], one)} {one}" for one in sorted(seen.amounts))
+        amounts = ", ".join(money_in_words(seen.amounts[one], one) for one in sorted(seen.amounts))
         counts = f"{seen.requests} | {seen.errors} | {seen.payments} | {seen.payments_failed}"
         yield f"| {_text(version)} | {counts} | {amounts or 'none'} |"
     yield ""

@@ -1,7 +1,8 @@
-"""Owns what steps are called where people read them."""
+"""Owns what steps, times and amounts of a release are called where people read them."""
 
 from __future__ import annotations
 
+from paymesh.payments.money import decimal_of_minor_units
 from paymesh.payments.percent import format_percent
 from paymesh.payments.policy.forwarding import Fault
 from paymesh.payments.releases.plan import Gate, Hold, SetPins, SetWeight, Step
@@ -35,6 +36,14 @@ def duration_in_words(seconds: int) -> str:
     minutes, rest = divmod(rest, 60)
     parts = [f"{count}{unit}" for count, unit in ((hours, "h"), (minutes, "m"), (rest, "s")) if count]
     return "".join(parts) or "0s"
+
+
+def money_in_words(amount: int, currency: str) -> str:
+    """Such as "88.88 CNY"; of a currency whose decimals are not known here, its minor units."""
+    try:
+        return f"{decimal_of_minor_units(amount, currency)} {currency}"
+    except ValueError:
+        return f"{amount} minor units of {currency}"
 
 
 def fault_in_words(fault: Fault) -> str:

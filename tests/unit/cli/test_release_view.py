@@ -6,9 +6,10 @@ import pytest
 
 from control_plane.releases import releases_pb2 as pb
 from paymesh.cli.release.glyphs import ASCII, BLOCKS, glyphs_for, sparkline
-from paymesh.cli.release.values import amounts, moment, percent, span_of, success_percent
+from paymesh.cli.release.values import amounts, moment, percent, success_percent
 from paymesh.cli.release.view import view
 from paymesh.payments.money import decimal_of_minor_units, minor_units_of_decimal
+from paymesh.payments.releases.words import duration_in_words
 from tests.unit.cli.scripted_releases import a_release
 
 
@@ -66,7 +67,7 @@ def test_one_failure_is_never_shown_as_all_well() -> None:
 
 def test_values() -> None:
     assert (percent(1), percent(9_975), percent(10_000)) == ("0.01%", "99.75%", "100.00%")
-    assert (span_of(0), span_of(300), span_of(3_723)) == ("0s", "5m", "1h2m3s")
+    assert (duration_in_words(0), duration_in_words(300), duration_in_words(3_723)) == ("0s", "5m", "1h2m3s")
     assert (moment(0), moment(1)) == ("-", "1970-01-01T00:00:01Z")
     money = [pb.Money(currency="CNY", amount=5), pb.Money(currency="JPY", amount=5), pb.Money(currency="BHD", amount=5)]
     assert amounts(money) == "0.05 CNY + 5 JPY + 5 minor units of BHD"

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,9 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     store = WeightStore(tmp_path / "weights.sqlite")
     gateway = Gateway(source.current, store, SETTINGS)
     server = grpc.aio.server()
-    admin_pb2_grpc.add_AdminServicer_to_server(Admin(gateway, source, Discovery(gateway, [])), server)
+    admin_pb2_grpc.add_AdminServicer_to_server(
+        Admin(gateway, source, Discovery(gateway, []), lambda _: nullcontext()), server
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
