@@ -1,6 +1,6 @@
-"""Owns how much went to each version while a release was under way: counted on, on disk, every few seconds.
+"""Owns how much went to each version while a release was under way: counted on, on disk, every second.
 
-What the process counted since it began is in memory; a crash loses what came since the last writing, some seconds.
+What the process counted since it began is in memory; a crash loses what came since the last writing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from paymesh.payments.releases.exposure import Exposure
 from paymesh.payments.releases.plan import Plan
 from paymesh.payments.releases.state import OVER
 
-EVERY_S = 5
+EVERY_S = 1
 Totals = Callable[[str, str], Exposure]
 """Of a service and a version: what this process has seen."""
 _NOTHING = Exposure()
+_LAST_WRITINGS = 3
 _LOG = logging.getLogger(__name__)
 
 
@@ -32,22 +33,27 @@ class Exposures:
         self._totals = totals
         self._written: dict[tuple[str, str], Exposure] = {}
         """By service and version: the totals of this process that stand on disk, or that no release counts."""
-        self._counting: set[str] = set()
+        under_way = [name for name, release in runner.releases.items() if release.state.phase not in OVER]
+        self._writings = dict.fromkeys(under_way, _LAST_WRITINGS)
+        """How many are still to come, by release."""
 
     def begin(self, plan: Plan) -> None:
-        """What was seen before does not count."""
+        """It is under way, for the first time or again: what was seen before does not count."""
+        if plan.name in self._writings:
+            return
         for version in (plan.stable, plan.target):
             self._written[plan.service, version] = self._totals(plan.service, version)
+        self._writings[plan.name] = _LAST_WRITINGS
 
     async def of(self, release: Release) -> dict[str, Exposure]:
         """By version, with what is not on disk yet."""
         plan = release.plan
         found = await asyncio.to_thread(self._store.exposure, plan.name)
-        fresh = {} if release.state.phase in OVER else self._fresh(plan)
+        fresh = self._fresh(plan) if plan.name in self._writings else {}
         return {one: found.get(one, _NOTHING) + fresh.get(one, _NOTHING) for one in (plan.stable, plan.target)}
 
     async def run(self) -> None:
-        """Write every few seconds, until cancelled."""
+        """Write every second, until cancelled."""
         while True:
             await asyncio.sleep(EVERY_S)
             try:
@@ -56,16 +62,20 @@ class Exposures:
                 _LOG.error("exposure not written", extra={"fields": {"error": type(error).__name__}})
 
     async def write(self) -> None:
-        """Once more for those that are over since the last time: the access log is a second behind."""
-        under_way = {name for name, release in self._runner.releases.items() if release.state.phase not in OVER}
-        for name in under_way | self._counting:
-            plan = self._runner.get(name).plan
+        """Twice more for those that are over: the access log is a second behind."""
+        for name in list(self._writings):
+            release = self._runner.get(name)
+            plan = release.plan
+            if release.state.phase not in OVER:
+                self._writings[name] = _LAST_WRITINGS + 1
             fresh = {version: more for version, more in self._fresh(plan).items() if more.requests}
             if fresh:
                 await asyncio.to_thread(self._store.add_exposure, name, fresh)
                 for version, more in fresh.items():
                     self._written[plan.service, version] = self._written.get((plan.service, version), _NOTHING) + more
-        self._counting = under_way
+            self._writings[name] -= 1
+            if not self._writings[name]:
+                del self._writings[name]
 
     def _fresh(self, plan: Plan) -> dict[str, Exposure]:
         return {

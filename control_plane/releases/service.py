@@ -66,7 +66,6 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
             await _refuse(context, f"{name}: longer than {MAX_DOCUMENT} characters")
         try:
             plan = await asyncio.to_thread(read_plan, name, request.text)
-            self._exposures.begin(plan)
             release = await self._runner.begin(plan, who, request.reason)
         except PolicyErrors as errors:
             await _refuse(context, "\n".join(str(problem) for problem in errors.problems))
@@ -74,6 +73,7 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
             await _refuse(context, "\n".join(f"{name}: {line}" for line in str(error).splitlines()))
         except ReleaseConflict as error:
             await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        self._exposures.begin(plan)
         return await self._shown(release)
 
     async def List(self, _: pb.ListRequest, __: Context) -> pb.ListResponse:  # noqa: N802
@@ -92,6 +92,8 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
             release = await self._runner.tell(request.name, Command(request.command), who, request.reason)
         except (NotNow, ReleaseConflict) as error:
             await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, f"release {request.name}: {error}")
+        if release.state.phase not in OVER:
+            self._exposures.begin(release.plan)
         return await self._shown(release)
 
     async def Drill(self, request: pb.DrillRequest, context: Context) -> pb.Release:  # noqa: N802

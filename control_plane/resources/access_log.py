@@ -9,6 +9,7 @@ from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.access_loggers.file import v3 as file_log
 from envoy_data_plane.envoy.extensions.access_loggers.grpc import v3 as grpc_log
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy_data_plane.envoy.type.tracing import v3 as tags
 from envoy_data_plane.google.protobuf import Any, Struct
 
 from control_plane.resources.names import EXT_AUTHZ_CLUSTER, XDS_CLUSTER
@@ -84,6 +85,8 @@ def versions_log(policy: Policy) -> list[accesslog.AccessLog]:
             log_name="paymesh.versions",
             grpc_service=core.GrpcService(envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=XDS_CLUSTER)),
             transport_api_version=core.ApiVersion.V3,
+            # Where no host was found the entry's own field is empty (seen with 1.40).
+            custom_tags=[tags.CustomTag(tag=names.CLUSTER_TAG, value="%UPSTREAM_CLUSTER_RAW%")],
         )
     )
     allowed = matcher.ValueMatcher(string_match=matcher.StringMatcher(exact=names.DECISION_ALLOW))

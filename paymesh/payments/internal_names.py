@@ -32,6 +32,9 @@ ORDERS_STAY_EXTENSION = "paymesh.orders_stay."
 """Before a service's name: key in ext_authz's `context_extensions`, the versions (`v1,v2`) that go on answering for
 orders that began on them."""
 
+CLUSTER_TAG = "paymesh.cluster"
+"""Tag of an access log's entry: the cluster that was chosen, whether or not it had a host."""
+
 AUTHZ_FILTER = "envoy.filters.http.ext_authz"
 """Name of the ext_authz filter, and so the namespace of its dynamic metadata."""
 SANITIZE_FILTER = "paymesh.ext_proc.sanitize"

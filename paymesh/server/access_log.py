@@ -164,7 +164,8 @@ def read_entry(entry: accesslog_pb2.HTTPAccessLogEntry) -> Finished:
         flags=flags,
         duration_s=_read_duration(common),
         service_s=_read_service_time(common),
-        upstream_cluster=common.upstream_cluster,
+        # Where no host was found only the tag tells it, of a log that has it.
+        upstream_cluster=common.upstream_cluster or common.custom_tags.get(names.CLUSTER_TAG, ""),
         # Without an address no host was chosen; with this flag none could be connected to.
         reached_service=common.HasField("upstream_remote_address") and "UF" not in flags,
         decision=_read_strings(metadata.get(names.AUTHZ_FILTER)),

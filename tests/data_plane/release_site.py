@@ -23,6 +23,7 @@ from paymesh.cli.demo.payments import payment
 from paymesh.cli.demo.signing import HmacMerchant
 from paymesh.cli.stack.local_stack import LocalStack, StackOptions
 from paymesh.cli.stack.ports import Ports
+from tests.data_plane.forwarding_site import nobody
 
 HOST = "127.0.0.1"
 SHOPPERS = 24
@@ -31,18 +32,25 @@ POLICY = """
 gateway: {{allow_fault_injection: true}}
 merchants:
 {merchants}
+channels: [{{name: bank, service: trade, products: [any]}}]
 services:
   - name: trade
     versions:
       - {{name: v1, endpoints: [{{address: 127.0.0.1, port: {v1}}}], weight: 100}}
       - {{name: v2, endpoints: [{{address: 127.0.0.1, port: {v2}}}], weight: 0}}
+  - name: checked
+    health_check: {{http: {{path: /healthz}}, interval: 500ms, timeout: 500ms}}
+    versions:
+      - {{name: v1, endpoints: [{{address: 127.0.0.1, port: {v1}}}], weight: 100}}
+      - {{name: v2, endpoints: [{{address: 127.0.0.1, port: {nobody}}}], weight: 0}}
 routes:
   - name: pay
     match: {{path: /pay, methods: [POST]}}
     operation: pay
     schemes: [hmac]
     fields: {{order_no: /order_no, amount: /amount/total, currency: /amount/currency, product: /product}}
-    service: trade
+    channels: [bank]
+  - {{name: checked, match: {{path: /checked}}, operation: other, service: checked}}
   - name: query
     match: {{path: /query, methods: [POST]}}
     operation: query
@@ -74,6 +82,9 @@ class Version:
             return web.json_response({"code": "busy"}, status=500, headers={**told, "x-on-purpose": "yes"})
         return web.json_response({"order_no": "any", "status": "SUCCEEDED"}, headers=told)
 
+    async def _there(self, _: web.Request) -> web.Response:
+        return web.Response(headers={"x-version": self.name})
+
     async def _query(self, request: web.Request) -> web.Response:
         await request.read()
         self.hosts.append(request.headers.get("host", ""))
@@ -84,6 +95,8 @@ class Version:
         app = web.Application()
         app.router.add_post("/pay", self._pay)
         app.router.add_post("/query", self._query)
+        for path in ("/healthz", "/checked"):
+            app.router.add_get(path, self._there)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, HOST, self.port).start()
@@ -207,7 +220,7 @@ class ReleaseSite:
         async with asyncio.timeout(20):
             while True:
                 status = await admin.Status(admin_pb2.StatusRequest(), timeout=10)
-                (service,) = status.services
+                (service,) = [one for one in status.services if one.service == "trade"]
                 if {one.version: one.actual_weight for one in service.versions} == {version: 10_000, other: 0}:
                     return
                 await asyncio.sleep(0.05)
@@ -217,7 +230,7 @@ class ReleaseSite:
 async def running_release_site(folder: Path) -> AsyncIterator[ReleaseSite]:
     """A gateway whose merchants are `MERCHANTS`, all on v1."""
     async with contextlib.AsyncExitStack() as stack:
-        v1, v2 = (await stack.enter_async_context(Version(name).running()) for name in ("v1", "v2"))
+        v1, v2 = [await stack.enter_async_context(Version(name).running()) for name in ("v1", "v2")]
         (folder / "keys").mkdir()
         lines = []
         for merchant in MERCHANTS:
@@ -226,7 +239,9 @@ async def running_release_site(folder: Path) -> AsyncIterator[ReleaseSite]:
             credentials = f"{{scheme: hmac, key_id: {merchant}, secret: {{file: {file}}}}}"
             lines.append(f"  - {{id: {merchant}, credentials: [{credentials}]}}")
         policy = folder / "policy.yaml"
-        policy.write_text(POLICY.format(merchants="\n".join(lines), v1=v1.port, v2=v2.port))
+        held, port = nobody()
+        stack.callback(held.close)
+        policy.write_text(POLICY.format(merchants="\n".join(lines), v1=v1.port, v2=v2.port, nobody=port))
         options = StackOptions(policy=(policy,), run_dir=folder / "run", ports=Ports.random())
         local = await stack.enter_async_context(LocalStack(options, say=lambda _: None))
         await local.ready()

@@ -22,12 +22,19 @@ def parse(model: type[_D], tree: SourceTree, environ: Mapping[str, str]) -> _D |
         return model.model_validate(tree.data, context={"environ": environ})
     except ValidationError as error:
         items = error.errors(include_url=False, include_input=False, include_context=False)
+        unread = tuple(tree.problems)
         known = {(problem.file, problem.line, problem.path) for problem in tree.problems}
         for item in items:
             # A list whose items were refused counts as empty for pydantic: the items' own problems say it better.
             inner = item["type"] == "too_short" and any(_inside(other["loc"], item["loc"]) for other in items)
             problem = _problem(tree, item)
-            if not inner and (problem.file, problem.line, problem.path) not in known:
+            # What a validator says of a mapping means nothing while one of its values could not be read.
+            spoilt = item["type"] == "value_error" and any(
+                other.file == problem.file and _CHILD.fullmatch(other.path.removeprefix(problem.path))
+                for other in unread
+                if other.path.startswith(problem.path)
+            )
+            if not (inner or spoilt) and (problem.file, problem.line, problem.path) not in known:
                 tree.problems.append(problem)
         return None
 
@@ -38,6 +45,7 @@ def _inside(loc: Sequence[int | str], outer: Sequence[int | str]) -> bool:
 
 _KEY = re.compile(r"[a-z_]{1,32}", re.ASCII)
 """What an unknown key looks like that is a slip. Another may be a secret: {s3cret} is a mapping in YAML."""
+_CHILD = re.compile(r"\.?[a-z_]+", re.ASCII)
 _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 _MESSAGES = {
     "missing": "is required",

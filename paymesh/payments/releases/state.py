@@ -229,9 +229,11 @@ def _enter(plan: Plan, state: State, step: int, now_s: int) -> State:
         case SetPins():
             return _give(replace(fresh, pinned=step + 1), Phase.APPLYING, state.share)
         case Hold(seconds):
-            return replace(fresh, phase=Phase.HOLDING, hold_until_s=now_s + seconds)
+            still = replace(fresh, phase=Phase.HOLDING, hold_until_s=now_s + seconds)
         case Gate():
-            return replace(fresh, phase=Phase.GATED)
+            still = replace(fresh, phase=Phase.GATED)
+    # What goes beside the weights, such as copies for the target, is there from the first step on.
+    return _give(still, still.phase, still.share) if step == 0 else still
 
 
 def _give(state: State, phase: Phase, share: int) -> State:

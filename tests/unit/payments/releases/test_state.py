@@ -366,5 +366,7 @@ def test_a_drill_hits_the_target_alone_and_ends_with_the_release() -> None:
 
 def test_a_hold_before_any_traffic_ends_by_time() -> None:
     run = Run(replace(PLAN, steps=(Hold(5), SetWeight(1), Hold(5))))
+    assert run.given == [0], "what goes beside the weights"
+    run.confirm()
     run.passes(5)
-    assert run.given == [1]
+    assert run.given == [0, 1]
