@@ -283,6 +283,8 @@ class ReleaseRunner:
             step, findings = seen
             self._findings[plan.name] = findings
             judged = _judged(findings, step, self._clock_s())
+            if state.pending and judged.verdict is not Verdict.FAIL:
+                return release  # not every node has what it would be said of
             release = await self._happens(release, judged, "analysis", f"{judged.verdict}: {judged.why}")
         now_s = self._clock_s()
         if now_s - self._looked_at_s.get(plan.name, 0) >= plan.analysis.every_s:

@@ -27,23 +27,26 @@ _DRAINING = frozenset({str(Phase.DRAINING), str(Phase.RETIRING)})
 
 def view(release: pb.Release, now_s: int, glyphs: Glyphs) -> list[str]:
     """Lines for a terminal. `now_s`: Unix seconds, for what is left of a hold."""
-    return [*_head(release, now_s), "", *_steps(release, glyphs), *_findings(release), "", *_traffic(release, glyphs)]
+    # A low terminal cuts the end: the steps are known beforehand.
+    return [*_head(release, now_s), "", *_traffic(release, glyphs), *_findings(release), "", *_steps(release, glyphs)]
 
 
 def _head(release: pb.Release, now_s: int) -> Iterator[str]:
     facts = [
         ("Name", release.name),
-        ("Service", release.service),
-        ("Strategy", release.strategy),
-        ("Versions", f"{plain(release.stable)} -> {plain(release.target)}"),
+        (
+            "Service",
+            f"{plain(release.service)}, {plain(release.stable)} -> {plain(release.target)}, {release.strategy}",
+        ),
         ("Phase", _phase(release, now_s)),
         ("Why", plain(release.why) or NONE),
         ("Changed", moment(release.changed_at)),
         ("SetWeight", percent(release.set_weight)),
         ("ActualWeight", actual_percent(release)),
-        ("Pins", str(release.pins)),
         ("Verdict", release.verdict or (NONE if release.analysed else "- (without analysis)")),
     ]
+    if release.pins:
+        facts.append(("Pins", str(release.pins)))
     if release.drill:
         facts.append(("Drill", plain(release.drill)))
     for name, value in facts:

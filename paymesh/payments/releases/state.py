@@ -313,7 +313,7 @@ def _told(plan: Plan, state: State, event: Told) -> State:
     if command is Command.UNDO:
         if Phase.PROMOTED not in (phase, state.ends):
             raise NotNow(f"only what is promoted can be undone; it is {phase}: abort it")
-        return _roll_back(said, event.why)
+        return _roll_back(replace(said, verdict=None), event.why)
     if command is Command.RETRY:
         if phase is not Phase.ROLLED_BACK:
             raise NotNow(f"only what went back can be tried again; it is {phase}")
@@ -323,7 +323,7 @@ def _told(plan: Plan, state: State, event: Told) -> State:
     if command is Command.ABORT:
         if phase is Phase.ROLLING_BACK or state.ends is Phase.ROLLED_BACK:
             raise NotNow("it is going back already")
-        return _roll_back(said, event.why)
+        return _roll_back(replace(said, verdict=None), event.why)
     if command is Command.PROMOTE and phase is Phase.DRAINING:
         return _retire(said)
     if phase in ENDING:
@@ -338,7 +338,7 @@ def _told_between(plan: Plan, state: State, event: Told) -> State:
         case Command.PROMOTE_FULL:
             if plan.isolate:
                 raise NotNow("an isolated version gets no weight: abort it, and apply a release that is not isolated")
-            return _promote(state, event.why)
+            return _promote(replace(state, verdict=None), event.why)
         case Command.FREEZE:
             if phase is Phase.FROZEN:
                 raise NotNow("it is frozen already")
