@@ -35,7 +35,8 @@ MAX_TEXT = 1_000
 MAX_DOCUMENT = 1_000_000
 MAX_MOVES = 1_000
 """Merchants that a preview names: those with the most payments."""
-_STATUSES = range(400, 600)
+_STATUSES = range(500, 600)
+"""Another one would be recorded as what the channel said of the payment (decision 0016)."""
 _MAX_DELAY_MS = 60_000
 Context: TypeAlias = grpc.aio.ServicerContext[pb.GetRequest, pb.Release]
 
@@ -210,7 +211,7 @@ async def _fault(request: pb.DrillRequest, context: Context) -> Fault | None:
     if max(request.abort_share, request.delay_share) > TOTAL:
         await _refuse(context, f"shares are of {TOTAL}")
     if aborts and request.abort_status not in _STATUSES:
-        await _refuse(context, "abort_status: 400 to 599")
+        await _refuse(context, "abort_status: 500 to 599")
     if delays and not 0 < request.delay_ms <= _MAX_DELAY_MS:
         await _refuse(context, f"delay_ms: 1 to {_MAX_DELAY_MS}")
     if not aborts and not delays:

@@ -32,12 +32,10 @@ def view(release: pb.Release, now_s: int, glyphs: Glyphs) -> list[str]:
 
 
 def _head(release: pb.Release, now_s: int) -> Iterator[str]:
+    versions = f"{plain(release.stable)} -> {plain(release.target)}"
     facts = [
         ("Name", release.name),
-        (
-            "Service",
-            f"{plain(release.service)}, {plain(release.stable)} -> {plain(release.target)}, {release.strategy}",
-        ),
+        ("Service", f"{plain(release.service)}, {versions}, {release.strategy}"),
         ("Phase", _phase(release, now_s)),
         ("Why", plain(release.why) or NONE),
         ("Changed", moment(release.changed_at)),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.releases.checks import Counting, LatencyCheck, PrometheusCheck, RateCheck, WebhookCheck
 from paymesh.payments.releases.codec import decode_plan, encode_plan
 from paymesh.payments.releases.documents import read_plan
-from paymesh.payments.releases.plan import Gate, Hold, Kind, OnFailure, SetPins, SetWeight
+from paymesh.payments.releases.plan import Gate, Hold, Kind, OnFailure, SetPins, SetWeight, plan_problems
 from paymesh.payments.releases.traffic import Pin
 
 CANARY = """\
@@ -123,3 +125,11 @@ def test_faults_are_told_with_their_line(text: str, said: str) -> None:
     with pytest.raises(PolicyErrors) as refused:
         read_plan("r.yaml", text)
     assert said in str(refused.value), str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["canary", "blue_green"])
+def test_the_examples_are_plans(name: str) -> None:
+    file = Path(__file__).resolve().parents[4] / "examples" / "releases" / f"{name}.yaml"
+    plan = read_plan(str(file), file.read_text())
+    assert plan_problems(plan, ("v1", "v2")) == []
+    assert plan.analysed
