@@ -17,6 +17,7 @@ from paymesh.payments.money import Money
 from paymesh.payments.notices import order_key
 from paymesh.payments.policy.compiled import Operation, Route, Service
 from paymesh.payments.refusals import Addressee, Refusal, known_method, protocol_of, write_refusal
+from paymesh.payments.releases.pinned_merchants import decode_pinned
 from paymesh.payments.request import Peer, Request
 from paymesh.payments.split import split_value
 
@@ -128,6 +129,10 @@ def upstream_headers(decision: Decision) -> list[tuple[str, str]]:
     # The order step may have found another channel since, and so another service, whose versions are its own.
     if stays is not None and stays.service == service.name:
         headers.append((names.VERSION_HEADER, stays.version))
+    elif merchant is not None and (pinned := context.request.extensions.get(names.PINNED_EXTENSION + service.name)):
+        version = decode_pinned(pinned).get(merchant)
+        if version is not None:
+            headers.append((names.VERSION_HEADER, version))
     return headers
 
 

@@ -12,8 +12,15 @@ from envoy_data_plane.google.protobuf import Any
 
 from control_plane.resources.names import EXT_AUTHZ_CLUSTER
 from control_plane.resources.route_cache import Splits
-from paymesh.payments.internal_names import AUTHZ_FILTER, ORDERS_STAY_EXTENSION, ROUTE_EXTENSION, SALT_EXTENSION
+from paymesh.payments.internal_names import (
+    AUTHZ_FILTER,
+    ORDERS_STAY_EXTENSION,
+    PINNED_EXTENSION,
+    ROUTE_EXTENSION,
+    SALT_EXTENSION,
+)
 from paymesh.payments.policy.compiled import Policy, Route
+from paymesh.payments.releases.pinned_merchants import encode_pinned
 
 TIMEOUT = datetime.timedelta(milliseconds=500)
 """Envoy's default of 200 ms would refuse payments during a short pause of the process."""
@@ -62,6 +69,9 @@ def _of_releases(route: Route, splits: Splits) -> dict[str, str]:
             found[f"{SALT_EXTENSION}{name}"] = rules.salt
         if rules.orders_stay:
             found[f"{ORDERS_STAY_EXTENSION}{name}"] = ",".join(rules.orders_stay)
+        pinned = encode_pinned(rules.pins)
+        if pinned:
+            found[f"{PINNED_EXTENSION}{name}"] = pinned
     return found
 
 

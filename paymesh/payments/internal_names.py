@@ -34,6 +34,9 @@ orders that began on them."""
 
 CLUSTER_TAG = "paymesh.cluster"
 """Tag of an access log's entry: the cluster that was chosen, whether or not it had a host."""
+PINNED_EXTENSION = "paymesh.pinned."
+"""Before a service's name: key in ext_authz's `context_extensions`, the merchants that a release sends to one version
+whatever the split (`pinned_merchants.py`)."""
 
 AUTHZ_FILTER = "envoy.filters.http.ext_authz"
 """Name of the ext_authz filter, and so the namespace of its dynamic metadata."""

@@ -29,9 +29,10 @@ from paymesh.payments.releases.checks import (
     WebhookCheck,
 )
 from paymesh.payments.releases.plan import Gate, Hold, Hooks, Kind, OnFailure, Plan, SetPins, SetWeight, Step
-from paymesh.payments.releases.traffic import TOTAL, Pin
+from paymesh.payments.releases.traffic import COOKIE, HEADER, MERCHANT, TOTAL, Pin
 
 _ONE = Decimal(1)
+MAX_COOKIE = 80
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[\x21-\x7e]+$", max_length=2_000)]
 Percentage = Annotated[Bound, Field(ge=0, le=100)]
 Sample = Annotated[StrictInt, Field(ge=1, le=100_000_000)]
@@ -55,6 +56,10 @@ class CookiePinDocument(CookieMatchDocument):
     def _with_value(self) -> CookiePinDocument:
         if not self.exact:
             raise ValueError("a cookie that picks a version has an exact value")
+        if len(self.name) + len(self.exact) > MAX_COOKIE:
+            raise ValueError(
+                f"name and value of the cookie have {MAX_COOKIE} characters at most: Envoy bounds patterns"
+            )
         return self
 
 
@@ -290,7 +295,7 @@ def _plan(document: ReleaseDocument) -> Plan:
 def _steps(document: ReleaseDocument) -> Iterator[Step]:
     target = document.target
     if document.test_merchants:
-        yield SetPins(tuple(Pin("merchant", "", merchant, target) for merchant in document.test_merchants))
+        yield SetPins(tuple(Pin(MERCHANT, "", merchant, target) for merchant in document.test_merchants))
     if document.strategy is Kind.CANARY:
         yield from (_step(step, target) for step in document.steps)
         return
@@ -314,11 +319,11 @@ def _step(step: StepDocument, target: str) -> Step:
 
 def _pins(step: StepDocument, target: str) -> tuple[Pin, ...]:
     if step.merchants is not None:
-        return tuple(Pin("merchant", "", merchant, target) for merchant in step.merchants)
+        return tuple(Pin(MERCHANT, "", merchant, target) for merchant in step.merchants)
     if step.header is not None:
-        return (Pin("header", step.header.name, step.header.exact, target),)
+        return (Pin(HEADER, step.header.name, step.header.exact, target),)
     if step.cookie is not None:
-        return (Pin("cookie", step.cookie.name, step.cookie.exact or "", target),)
+        return (Pin(COOKIE, step.cookie.name, step.cookie.exact or "", target),)
     return ()
 
 

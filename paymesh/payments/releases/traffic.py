@@ -13,6 +13,8 @@ from typing import Any
 from paymesh.payments.policy.forwarding import Fault
 
 TOTAL = 10_000
+MERCHANT, HEADER, COOKIE = "merchant", "header", "cookie"
+"""Kinds of pins."""
 Weights = Mapping[str, int]
 """By version, in the service's own order."""
 

@@ -6,7 +6,7 @@ from paymesh.payments.money import decimal_of_minor_units
 from paymesh.payments.percent import format_percent
 from paymesh.payments.policy.forwarding import Fault
 from paymesh.payments.releases.plan import Gate, Hold, SetPins, SetWeight, Step
-from paymesh.payments.releases.traffic import Pin
+from paymesh.payments.releases.traffic import MERCHANT, Pin
 
 
 def step_in_words(step: Step) -> str:
@@ -27,7 +27,7 @@ def pins_in_words(pins: tuple[Pin, ...]) -> str:
     if len(pins) > 1:
         return f"{len(pins)} {pins[0].kind}s"
     (pin,) = pins
-    return f"merchant {pin.value}" if pin.kind == "merchant" else f"{pin.kind} {pin.name}={pin.value}"
+    return f"merchant {pin.value}" if pin.kind == MERCHANT else f"{pin.kind} {pin.name}={pin.value}"
 
 
 def duration_in_words(seconds: int) -> str:

@@ -331,3 +331,14 @@ async def test_at_last_it_is_lost_and_counted(policy: Policy, monkeypatch: pytes
     async with asyncio.timeout(10):
         while registry.get_sample_value("paymesh_ext_authz_order_versions_lost_total") != 1:
             await asyncio.sleep(0)
+
+
+async def test_a_pinned_merchant_goes_where_the_release_says_unless_its_order_stays(policy: Policy) -> None:
+    pinned = {names.PINNED_EXTENSION + "trade": "v2=shop,other"}
+    assert sent(context(policy, "pay", pinned))[names.VERSION_HEADER] == "v2"
+    assert (
+        sent(await stepped(await knowing(), context(policy, "pay", {**pinned, **TRADE_STAYS})))[names.VERSION_HEADER]
+        == "v1"
+    )
+    for extensions in ({names.PINNED_EXTENSION + "trade": "v2=other"}, {names.PINNED_EXTENSION + "single": "v2=shop"}):
+        assert names.VERSION_HEADER not in sent(context(policy, "pay", extensions))
