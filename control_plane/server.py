@@ -156,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             last_good = LastGood(args.state / "last_good.snapshot")
             saving = stack.enter_context(Saving(last_good))
             releases = stack.enter_context(contextlib.closing(ReleaseStore(args.state / "releases.sqlite")))
+            releases.all()  # what cannot be read is told at once
             moving = Moving(releases, args.state / "receipts")
             gateway = Gateway(
                 source.current,

@@ -111,7 +111,7 @@ def upstream_headers(decision: Decision) -> list[tuple[str, str]]:
     salt = context.request.extensions.get(names.SALT_EXTENSION + service.name, service.split_salt)
     headers = [
         (names.OPERATION_HEADER, str(route.operation)),
-        (names.SPLIT_HEADER, split_value(salt, merchant, context.request.request_id)),
+        (names.SPLIT_HEADER, split_value(salt, _whose(context, merchant), context.request.request_id)),
     ]
     if merchant is not None:
         headers.append((names.MERCHANT_HEADER, merchant))
@@ -134,6 +134,13 @@ def upstream_headers(decision: Decision) -> list[tuple[str, str]]:
         if version is not None:
             headers.append((names.VERSION_HEADER, version))
     return headers
+
+
+def _whose(context: CheckContext, merchant: str | None) -> str | None:
+    """Who stays on one version: the merchant, or else the person."""
+    if merchant is not None:
+        return merchant
+    return None if context.user is None else context.user.header_value
 
 
 def _service(decision: Decision, route: Route) -> Service:

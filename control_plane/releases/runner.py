@@ -295,8 +295,10 @@ class ReleaseRunner:
     async def _move(self, release: Release) -> Release:
         plan, state = release.plan, release.state
         versions = self._router.versions(plan.service)
-        if versions is None:
-            return release  # only after a start with another policy; nothing can be moved until it is back
+        if versions is None or not {plan.stable, plan.target} <= set(versions):
+            # Only after a start with another policy: nothing can be moved until they are back.
+            why = f"the policy has not both versions of {plan.service}: {plan.stable} and {plan.target}"
+            return await self._happens(release, Noted(why), _OURS, why)
         wanted = traffic(plan, versions, state)
         if not _same(self._router.traffic(plan.service), wanted):
             if state.phase in _ASKED_FOR and plan.hooks.before and self._agreed.get(plan.name) != state.seq:

@@ -29,6 +29,7 @@ from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
 from paymesh.payments.request import Request
 from paymesh.payments.split import split_value
+from paymesh.payments.users.user import User
 from paymesh.server.access_log import Finished
 
 POLICY = """
@@ -342,3 +343,16 @@ async def test_a_pinned_merchant_goes_where_the_release_says_unless_its_order_st
     )
     for extensions in ({names.PINNED_EXTENSION + "trade": "v2=other"}, {names.PINNED_EXTENSION + "single": "v2=shop"}):
         assert names.VERSION_HEADER not in sent(context(policy, "pay", extensions))
+
+
+def test_without_a_merchant_the_person_stays_on_one_version(policy: Policy) -> None:
+    route = policy.routes_by_name["by-service"]
+
+    def split(request_id: str, user: User | None) -> str:
+        request = Request("POST", "/by-service", {}, b"", request_id)
+        asking = CheckContext(request, policy, NOW_S, 0).having(route=route, user=user)
+        return sent(asking)[names.SPLIT_HEADER]
+
+    ann, bob = (User(name, "oidc", NOW_S + 60) for name in ("ann", "bob"))
+    assert split("id-1", ann) == split("id-2", ann) != split("id-1", bob)
+    assert split("id-1", None) != split("id-2", None)
