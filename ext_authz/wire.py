@@ -13,7 +13,7 @@ from ext_authz.check_context import CheckContext, Decision
 from paymesh.payments import internal_names as names
 from paymesh.payments.denial import Denial
 from paymesh.payments.fields.sanitize_head import Head
-from paymesh.payments.money import Money
+from paymesh.payments.money import money_text
 from paymesh.payments.notices import order_key
 from paymesh.payments.policy.compiled import Operation, Route, Service
 from paymesh.payments.refusals import Addressee, Refusal, known_method, protocol_of, write_refusal
@@ -157,10 +157,11 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
         names.META_REQUEST_ID: context.request.request_id,
         names.META_ROUTE: None if context.route is None else context.route.name,
         names.META_OPERATION: None if context.route is None else str(context.route.operation),
-        names.META_MONEY: None if context.facts.money is None else _money(context.facts.money),
+        names.META_MONEY: None if context.facts.money is None else money_text(context.facts.money),
         names.META_MERCHANT: None if context.caller is None else context.caller.merchant.id,
         names.META_SCHEME: None if context.caller is None else str(context.caller.scheme),
         names.META_CHANNEL: None if context.channel is None else context.channel.name,
+        names.META_MOVABLE: _movable(decision),
         names.META_CHANNEL_WHY: None if context.selection is None else context.selection.why,
         **(_for_adapter(context) if decision.denial is None else {}),
         names.META_REASON: None if decision.denial is None else str(decision.denial.reason),
@@ -176,8 +177,12 @@ def _metadata(decision: Decision, trace_parent: str | None) -> dict[str, str]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _money(money: Money) -> str:
-    return f"{money.amount} {money.currency}"
+def _movable(decision: Decision) -> str | None:
+    """The service, if it has versions that a release could move between."""
+    if decision.denial is not None or decision.context.route is None:
+        return None
+    service = _service(decision, decision.context.route)
+    return service.name if len(service.versions) > 1 else None
 
 
 def _for_adapter(context: CheckContext) -> dict[str, str | None]:

@@ -29,7 +29,7 @@ from ext_proc.messages import (
     Unasked,
 )
 from paymesh.payments import internal_names as names
-from paymesh.payments.money import Money
+from paymesh.payments.money import read_money
 
 PIECE_BYTES = 65_536
 """Envoy's own chunks are no longer, and it wants none that are."""
@@ -95,14 +95,9 @@ def _checked(message: pb.ProcessingRequest) -> Checked | None:
         operation=text(names.META_OPERATION),
         merchant=text(names.META_MERCHANT),
         begun_at_s=int(text(names.META_BEGUN_AT)) if names.META_BEGUN_AT in fields else None,
-        ordered=_money(text(names.META_ORDERED)) if names.META_ORDERED in fields else None,
+        ordered=read_money(text(names.META_ORDERED)) if names.META_ORDERED in fields else None,
         recorded=names.META_RECORDED in fields,
     )
-
-
-def _money(text: str) -> Money:
-    amount, _, currency = text.partition(" ")
-    return Money(int(amount), currency)
 
 
 def _headers(message: pb.HttpHeaders) -> Mapping[str, str]:

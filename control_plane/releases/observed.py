@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from control_plane.releases.recent_merchants import RecentMerchants
 from control_plane.releases.version_counts import BOUNDS_MS, Exchange, Sample, VersionCounts, quantile_ms
 from paymesh.payments import internal_names as names
+from paymesh.payments.money import read_money
 from paymesh.payments.order_versions import version_of_cluster
 from paymesh.payments.policy.compiled import Operation, Policy
 from paymesh.payments.releases.analysis import Counted, Histogram
@@ -22,7 +23,6 @@ from paymesh.server.service_fault import request_failed, service_works
 SAMPLES, SAMPLE_S = 30, 10
 _RECENTLY_S = 300
 _NO_HOST = "UH"
-_MAX_MONEY_CHARS = 20
 
 
 class Observed(Collector):
@@ -40,7 +40,11 @@ class Observed(Collector):
         if found is None or said.get(names.META_DECISION) != names.DECISION_ALLOW:
             return
         pays = said.get(names.META_OPERATION) == Operation.PAY
-        money = _money(said.get(names.META_MONEY, "")) if pays and exchange.reached_service else None
+        money = (
+            read_money(said[names.META_MONEY])
+            if pays and exchange.reached_service and names.META_MONEY in said
+            else None
+        )
         one = Exchange(
             operation=said.get(names.META_OPERATION, ""),
             outcome=exchange.outcome,
@@ -123,11 +127,6 @@ class Observed(Collector):
             payments.add_metric([*key, "fails"], total.payments_failed)
             latencies.add_metric(list(key), *_buckets(counts.latencies))
         yield from (requests, payments, latencies)
-
-
-def _money(text: str) -> tuple[int, str] | None:
-    amount, _, currency = text.partition(" ")
-    return (int(amount), currency) if currency and len(text) <= _MAX_MONEY_CHARS else None
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

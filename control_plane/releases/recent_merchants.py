@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from paymesh.payments.money import Money
 from paymesh.payments.releases.exposure import Recent
 
 KEPT_MINUTES = 60
@@ -27,7 +28,7 @@ class RecentMerchants:
     def __init__(self) -> None:
         self._minutes: OrderedDict[str, deque[_Minute]] = OrderedDict()
 
-    def add(self, merchant: str, money: tuple[int, str] | None, now_s: int) -> None:
+    def add(self, merchant: str, money: Money | None, now_s: int) -> None:
         known = self._minutes.setdefault(merchant, deque())
         self._minutes.move_to_end(merchant)
         if not known or known[-1].at < now_s // 60:
@@ -36,8 +37,8 @@ class RecentMerchants:
             known.popleft()
         minute = known[-1]
         minute.payments += 1
-        if money is not None and (money[1] in minute.amounts or len(minute.amounts) < MAX_CURRENCIES):
-            minute.amounts[money[1]] += money[0]
+        if money is not None and (money.currency in minute.amounts or len(minute.amounts) < MAX_CURRENCIES):
+            minute.amounts[money.currency] += money.amount
         if len(self._minutes) > MAX_MERCHANTS:
             self._minutes.popitem(last=False)
 

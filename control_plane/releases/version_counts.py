@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from paymesh.payments.money import Money
 from paymesh.payments.releases.analysis import Counted, Histogram
 from paymesh.payments.releases.checks import Counting
 from paymesh.payments.releases.exposure import Exposure
@@ -25,7 +26,7 @@ MAX_CURRENCIES = 64
 class Exchange:
     """One request that was let in and is over. `well`: what it says of the service as a payment; None: nothing, or it
     is no payment. `service_ms`: the service's own time; None: it never answered. `money`: of a payment that reached
-    the service: minor units and currency."""
+    the service."""
 
     operation: str
     outcome: str
@@ -33,7 +34,7 @@ class Exchange:
     well: bool | None
     service_ms: int | None
     without_host: bool
-    money: tuple[int, str] | None
+    money: Money | None
 
 
 @dataclass(slots=True)
@@ -127,10 +128,10 @@ class VersionCounts:
     def _amounts(self, exchange: Exchange) -> Mapping[str, int]:
         if exchange.money is None:
             return {}
-        amount, currency = exchange.money
+        currency = exchange.money.currency
         if currency not in self.total.amounts and len(self.total.amounts) >= MAX_CURRENCIES:
             return {}
-        return {currency: amount}
+        return {currency: exchange.money.amount}
 
 
 def quantile_ms(histogram: Histogram, percent: int) -> int | None:

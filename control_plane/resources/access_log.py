@@ -74,10 +74,8 @@ def ends_log(*, undecided: bool) -> accesslog.AccessLog:
 
 
 def versions_log(policy: Policy) -> list[accesslog.AccessLog]:
-    """Tells the control plane of what was let in, while some service has versions that a release could move between.
-
-    It is told within a second: nothing waits for it.
-    """
+    """Tells the control plane, within a second, of every end that releases are judged by. No log where no service has
+    several versions, as at a sidecar."""
     if all(len(service.versions) < 2 for service in policy.services.values()):
         return []
     config = grpc_log.HttpGrpcAccessLogConfig(
@@ -89,11 +87,10 @@ def versions_log(policy: Policy) -> list[accesslog.AccessLog]:
             custom_tags=[tags.CustomTag(tag=names.CLUSTER_TAG, value="%UPSTREAM_CLUSTER_RAW%")],
         )
     )
-    allowed = matcher.ValueMatcher(string_match=matcher.StringMatcher(exact=names.DECISION_ALLOW))
     return [
         accesslog.AccessLog(
             name="envoy.access_loggers.http_grpc",
-            filter=_metadata(names.META_DECISION, allowed, otherwise=False),
+            filter=_decided(names.META_MOVABLE),
             typed_config=Any.pack(config),
         )
     ]

@@ -18,12 +18,11 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
-from control_plane.resources.names import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE
+from control_plane.resources.names import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, XDS_CLUSTER
 from control_plane.xds.snapshot import Snapshot
 
 TIMEOUT_S = 30.0
 """1,000 clusters and 5,000 routes take some 0.6 s (envoy-facts)."""
-_XDS = "xds_cluster"
 _MAX_MESSAGE = 2000
 
 
@@ -59,8 +58,8 @@ def _bootstrap(snapshot: Snapshot) -> bootstrap_pb2.Bootstrap:
     ads = found.dynamic_resources.ads_config
     ads.api_type = config_source_pb2.ApiConfigSource.GRPC
     ads.transport_api_version = config_source_pb2.V3
-    ads.grpc_services.add().envoy_grpc.cluster_name = _XDS
-    found.static_resources.clusters.add(name=_XDS).connect_timeout.seconds = 1
+    ads.grpc_services.add().envoy_grpc.cluster_name = XDS_CLUSTER
+    found.static_resources.clusters.add(name=XDS_CLUSTER).connect_timeout.seconds = 1
     for name, data in snapshot.resources[CLUSTER_TYPE].items():
         cluster = cluster_pb2.Cluster.FromString(data)
         if cluster.HasField("eds_cluster_config"):

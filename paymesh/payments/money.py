@@ -27,6 +27,17 @@ class Money:
             raise ValueError("a currency is an ISO 4217 code of three capital letters")
 
 
+def money_text(money: Money) -> str:
+    """As paymesh's parts tell each other: minor units, a space, currency."""
+    return f"{money.amount} {money.currency}"
+
+
+def read_money(text: str) -> Money:
+    """Raises ValueError for what `money_text` did not write."""
+    amount, _, currency = text.partition(" ")
+    return Money(int(amount), currency)
+
+
 _DECIMAL_TEXT = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,2}))?", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,14}", re.ASCII)
 _CENTS_IN = frozenset({"CNY", "HKD", "USD", "EUR", "GBP", "AUD", "CAD", "SGD", "CHF", "NZD", "THB", "MOP", "TWD"})
