@@ -381,9 +381,7 @@ def test_it_agrees_with_a_plain_recount(policy: Policy, told: list[Told], back_s
         paid = [one for one in lately if one.pays]
         refused = sum(one.kind == "payer" for one in paid)
         assert log.counted(Counting.OUTCOME, version, since_s, "refused") == Counted(len(paid) - refused, len(paid))
-        bounds = [
-            next((one for one in BOUNDS_MS if one >= each.ms), BOUNDS_MS[-1]) for each in lately if each.reached
-        ]
+        bounds = [next((one for one in BOUNDS_MS if one >= each.ms), BOUNDS_MS[-1]) for each in lately if each.reached]
         assert log.observed.histogram("trade", version, since_s) == Counter(bounds)
         assert log.observed.without_host("trade", version, since_s) == sum(not one.reached for one in lately)
     minute = log.clock.now_s // 60
