@@ -31,19 +31,25 @@ class Exposures:
         self._store = store
         self._runner = runner
         self._totals = totals
-        self._written: dict[tuple[str, str], Exposure] = {}
-        """By service and version: the totals of this process that stand on disk, or that no release counts."""
+        self._written: dict[str, dict[str, Exposure]] = {}
+        """By release and version: the totals of this process that stand on disk, or that the release does not count."""
         under_way = [name for name, release in runner.releases.items() if release.state.phase not in OVER]
         self._writings = dict.fromkeys(under_way, _LAST_WRITINGS)
         """How many are still to come, by release."""
 
     def begin(self, plan: Plan) -> None:
-        """It is under way, for the first time or again: what was seen before does not count."""
-        if plan.name in self._writings:
-            return
-        for version in (plan.stable, plan.target):
-            self._written[plan.service, version] = self._totals(plan.service, version)
+        """A run of its own, though the last one of this name may be over just now: what was seen does not count."""
+        self._written[plan.name] = {one: self._totals(plan.service, one) for one in (plan.stable, plan.target)}
         self._writings[plan.name] = _LAST_WRITINGS
+
+    def go_on(self, plan: Plan) -> None:
+        """The same run is under way again: what was seen while it was over does not count."""
+        if plan.name not in self._writings:
+            self.begin(plan)
+
+    def counting(self, name: str) -> bool:
+        """It is under way, or over so lately that its last exchanges are still to come."""
+        return name in self._writings
 
     async def of(self, release: Release) -> dict[str, Exposure]:
         """By version, with what is not on disk yet."""
@@ -68,17 +74,19 @@ class Exposures:
             plan = release.plan
             if release.state.phase not in OVER:
                 self._writings[name] = _LAST_WRITINGS + 1
-            fresh = {version: more for version, more in self._fresh(plan).items() if more.requests}
+            written, fresh = self._written.setdefault(name, {}), self._fresh(plan)
             if fresh:
                 await asyncio.to_thread(self._store.add_exposure, name, fresh)
                 for version, more in fresh.items():
-                    self._written[plan.service, version] = self._written.get((plan.service, version), _NOTHING) + more
+                    written[version] = written.get(version, _NOTHING) + more
             self._writings[name] -= 1
             if not self._writings[name]:
-                del self._writings[name]
+                del self._writings[name], self._written[name]
 
     def _fresh(self, plan: Plan) -> dict[str, Exposure]:
-        return {
-            version: self._totals(plan.service, version) - self._written.get((plan.service, version), _NOTHING)
-            for version in (plan.stable, plan.target)
+        """By version. Nothing of one that was forgotten: the policy has it no longer, and its totals are none."""
+        written = self._written.get(plan.name, {})
+        found = {
+            one: self._totals(plan.service, one) - written.get(one, _NOTHING) for one in (plan.stable, plan.target)
         }
+        return {version: more for version, more in found.items() if more.requests > 0}

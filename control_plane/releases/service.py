@@ -94,7 +94,7 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
         except (NotNow, ReleaseConflict) as error:
             await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, f"release {request.name}: {error}")
         if release.state.phase not in OVER:
-            self._exposures.begin(release.plan)
+            self._exposures.go_on(release.plan)
         return await self._shown(release)
 
     async def Drill(self, request: pb.DrillRequest, context: Context) -> pb.Release:  # noqa: N802

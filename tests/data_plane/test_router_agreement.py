@@ -7,25 +7,17 @@ replaced by an answer that names the route and the path that Envoy matched.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from google.protobuf.json_format import MessageToDict
 
-from control_plane.resources.listener import build_listener
-from control_plane.resources.names import LISTENER, ROUTE_CONFIGURATION
+from control_plane.resources.names import ROUTE_CONFIGURATION
 from control_plane.resources.routes import NO_ROUTE, build_routes
-from control_plane.settings import GatewaySettings
 from control_plane.weights import effective_weights
 from paymesh.cli.stack.ports import Ports
 from paymesh.payments.policy.compiled import Policy
@@ -34,7 +26,7 @@ from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.releases.traffic import Traffic
 from paymesh.payments.request import Request
 from paymesh.payments.routing import find_route
-from paymesh.server.envoy_binary import find_envoy
+from tests.data_plane.static_envoy import listener_of, running_envoy
 
 pytestmark = pytest.mark.data_plane
 SEED = 20261123
@@ -135,9 +127,8 @@ def generated_cookies(random_: random.Random) -> str:
     return random_.choice([";", "; ", ";; "]).join(pairs)
 
 
-def answering_config(policy: Policy, port: int) -> str:
-    """The control plane's listener with its routes inlined, each answering with its own name."""
-    settings = GatewaySettings(("127.0.0.1", port), (("127.0.0.1", 1),), (("127.0.0.1", 1),), "/dev/null")
+def answering_routes(policy: Policy) -> route_pb2.RouteConfiguration:
+    """The control plane's routes, each answering with its own name."""
     splits = {name: Traffic(split) for name, split in effective_weights(policy, {}).items()}
     routes = route_pb2.RouteConfiguration.FromString(build_routes(policy, splits)[ROUTE_CONFIGURATION])
     for route in routes.virtual_hosts[0].routes:
@@ -146,21 +137,7 @@ def answering_config(policy: Policy, port: int) -> str:
         route.direct_response.body.inline_string = route.name
         matched = route.response_headers_to_add.add()
         matched.header.key, matched.header.value = "matched-path", "%REQ(:PATH)%"
-    listener = listener_pb2.Listener.FromString(build_listener(policy, settings)[LISTENER])
-    packed = listener.filter_chains[0].filters[0].typed_config
-    manager = http_connection_manager_pb2.HttpConnectionManager()
-    packed.Unpack(manager)
-    router = manager.http_filters[-1]
-    del manager.http_filters[:]
-    manager.http_filters.append(router)
-    del manager.access_log[:]
-    manager.ClearField("rds")
-    manager.ClearField("local_reply_config")
-    manager.route_config.CopyFrom(routes)
-    packed.Pack(manager)
-    admin = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}}
-    static = {"listeners": [MessageToDict(listener, preserving_proto_field_name=True)]}
-    return json.dumps({"admin": admin, "static_resources": static})
+    return routes
 
 
 @pytest.fixture(scope="module")
@@ -172,34 +149,10 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
 
 @pytest.fixture(scope="module")
 def envoy_port(policy: Policy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    # These protos must be known to turn what is inside the listener into JSON.
-    from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401
-    from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2  # noqa: F401
-
-    port, folder = Ports.random().gateway, tmp_path_factory.mktemp("envoy")
-    (folder / "envoy.json").write_text(answering_config(policy, port))
-    with (folder / "envoy.log").open("wb") as log:
-        command = [str(find_envoy()), "-c", str(folder / "envoy.json"), "--disable-hot-restart", "--concurrency", "1"]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_until_listening(port, process, folder / "envoy.log")
+    port = Ports.random().gateway
+    listener = listener_of(policy, answering_routes(policy), port)
+    with running_envoy(tmp_path_factory.mktemp("envoy"), port, [listener]):
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    import socket
-
-    deadline = time.monotonic() + 20
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert process.poll() is None, log.read_text()[-2000:]
-        assert time.monotonic() < deadline, log.read_text()[-2000:]
-        time.sleep(0.05)
 
 
 class Connection:

@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 
 from paymesh.payments.percent import format_percent
 from paymesh.payments.releases.exposure import Exposure
-from paymesh.payments.releases.history import Entry
+from paymesh.payments.releases.history import Entry, end_of
 from paymesh.payments.releases.plan import Plan
-from paymesh.payments.releases.state import OVER
 from paymesh.payments.releases.words import money_in_words, step_in_words
 
-_ESCAPED = {ord(one): f"\\{one}" for one in r"\`*_{}[]<>#|"}
+_ESCAPED = {ord(one): f"\\{one}" for one in r"\`*_{}[]<>#|~&"}
 
 
 def receipt(plan: Plan, history: Sequence[Entry], exposure: Mapping[str, Exposure]) -> str:
@@ -22,13 +21,14 @@ def receipt(plan: Plan, history: Sequence[Entry], exposure: Mapping[str, Exposur
 
 
 def _head(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
-    begun, last = entries[0], entries[-1]
+    begun, last, end = entries[0], entries[-1], end_of(entries)
     state = last.after
     yield f"# Release {_text(plan.name)}: {state.phase.replace('_', ' ')}"
     yield ""
     yield f"- Service {_text(plan.service)}, from {_text(plan.stable)} to {_text(plan.target)} ({plan.kind})"
     yield f"- Begun {_at(begun.at_s)} by {_text(begun.who)}: {_text(begun.what)}"
-    yield f"- {'Ended' if state.phase in OVER else 'Last change'} {_at(last.at_s)}: {_text(state.why or last.what)}"
+    when = f"Last change {_at(last.at_s)}" if end is None else f"Ended {_at(end.at_s)}"
+    yield f"- {when}: {_text(state.why or last.what)}"
     yield f"- Steps: {', '.join(_text(step_in_words(step)) for step in plan.steps)}"
     yield ""
 
