@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from control_plane.releases.recent_merchants import RecentMerchants
 from control_plane.releases.version_counts import BOUNDS_MS, Exchange, Sample, VersionCounts, quantile_ms
 from paymesh.payments import internal_names as names
-from paymesh.payments.money import read_money
+from paymesh.payments.money import Money, read_money
 from paymesh.payments.order_versions import version_of_cluster
 from paymesh.payments.policy.compiled import Operation, Policy
 from paymesh.payments.releases.analysis import Counted, Histogram
@@ -40,11 +40,7 @@ class Observed(Collector):
         if found is None or said.get(names.META_DECISION) != names.DECISION_ALLOW:
             return
         pays = said.get(names.META_OPERATION) == Operation.PAY
-        money = (
-            read_money(said[names.META_MONEY])
-            if pays and exchange.reached_service and names.META_MONEY in said
-            else None
-        )
+        money = _money(said) if pays and exchange.reached_service else None
         one = Exchange(
             operation=said.get(names.META_OPERATION, ""),
             outcome=exchange.outcome,
@@ -127,6 +123,13 @@ class Observed(Collector):
             payments.add_metric([*key, "fails"], total.payments_failed)
             latencies.add_metric(list(key), *_buckets(counts.latencies))
         yield from (requests, payments, latencies)
+
+
+def _money(said: Mapping[str, str]) -> Money | None:
+    try:
+        return read_money(said.get(names.META_MONEY, ""))
+    except ValueError:
+        return None
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

@@ -17,6 +17,7 @@ from control_plane.releases.recent_merchants import KEPT_MINUTES, RecentMerchant
 from control_plane.releases.recent_merchants import MAX_CURRENCIES as MAX_RECENT_CURRENCIES
 from control_plane.releases.version_counts import BOUNDS_MS, KEPT_S, MAX_CURRENCIES, Sample
 from paymesh.payments import internal_names as names
+from paymesh.payments.money import Money
 from paymesh.payments.outcome import Fault, Outcome
 from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.load import load_policy
@@ -162,11 +163,12 @@ class TestCounting:
         assert log.observed.totals("trade", "v2").amounts == {"CNY": 105, "JPY": 7}
 
     async def test_currencies_are_bounded(self, log: Log) -> None:
-        made = [f"1 C{number}" for number in range(MAX_CURRENCIES + 10)]
+        letters = "ABCDEFGHIJ"
+        made = [f"1 {one}{two}X" for one in letters for two in letters][: MAX_CURRENCIES + 10]
         await log.says(*(finished(money=money) for money in [*made, made[0]]))
         total = log.observed.totals("trade", "v2")
         assert len(total.amounts) == MAX_CURRENCIES
-        assert total.amounts["C0"] == 2, "those that are known go on"
+        assert total.amounts["AAX"] == 2, "those that are known go on"
         assert total.payments == MAX_CURRENCIES + 11
         assert len(log.observed.recent_merchants("trade")["m1"].amounts) == MAX_RECENT_CURRENCIES
 
@@ -259,7 +261,7 @@ class TestRecentMerchants:
     def test_there_are_twenty_thousand_at_most(self) -> None:
         known = RecentMerchants()
         for number in range(20_010):
-            known.add(f"m{number}", (1, "CNY"), BEGAN_S)
+            known.add(f"m{number}", Money(1, "CNY"), BEGAN_S)
         found = known.of_the_last_hour(BEGAN_S)
         assert len(found) == 20_000
         assert "m9" not in found
