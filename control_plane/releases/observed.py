@@ -68,6 +68,11 @@ class Observed(Collector):
         known = self._versions.get((service, version))
         return {} if known is None else known.histogram(since_s)
 
+    def last_s(self, service: str, version: str) -> int:
+        """When something ended there last; 0: never."""
+        known = self._versions.get((service, version))
+        return 0 if known is None else known.last_s
+
     def p99_ms(self, service: str, version: str) -> int | None:
         """Of the last minutes; None: nothing was answered."""
         return quantile_ms(self.histogram(service, version, self._clock_s() - _RECENTLY_S), 99)

@@ -63,7 +63,9 @@ class TrafficAnalyst:
         assert plan.analysis is not None  # nobody looks otherwise
         if state.share < TOTAL:
             return self._since_s(plan, state)
-        return self._clock_s() - plan.analysis.window_s
+        last_s = self._observed.last_s(plan.service, plan.stable) or self._clock_s()
+        # Orders that began there may still trickle in: what it did before the step counts all the same.
+        return min(last_s, state.since_s) - plan.analysis.window_s
 
     def _subject(self, plan: Plan, state: State) -> Subject:
         return subject_of(plan, state, self._clock_s() - self._since_s(plan, state))

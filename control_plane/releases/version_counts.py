@@ -62,7 +62,7 @@ class Sample:
 
 
 class VersionCounts:
-    """Of one version. Times are Unix seconds."""
+    """Of one version. Times are Unix seconds. What comes drives out what is old: without traffic the last is kept."""
 
     def __init__(self) -> None:
         self._seconds: deque[_Second] = deque()
@@ -93,6 +93,11 @@ class VersionCounts:
             payments_failed=int(exchange.well is False),
             amounts=self._amounts(exchange),
         )
+
+    @property
+    def last_s(self) -> int:
+        """When something ended last; 0: never."""
+        return self._seconds[-1].at_s if self._seconds else 0
 
     def counted(self, counting: Counting, since_s: int, operation: str, outcome: str) -> Counted:
         """What `Counting` says; `operation` and `outcome` are of a business counter."""

@@ -53,7 +53,8 @@ class LoadReports(Collector):
         self._clusters: dict[str, _Cluster] = {}
 
     def since(self, cluster: str, seconds: float) -> Load:
-        """What ended within the last so many seconds, at most KEPT_S; a report is up to INTERVAL_S old."""
+        """What ended within the last so many seconds; a report is up to INTERVAL_S old. What is older than KEPT_S goes
+        when there is news: without traffic the last is kept."""
         known = self._clusters.get(cluster)
         if known is None:
             return Load()
@@ -77,8 +78,8 @@ class LoadReports(Collector):
             if load:
                 known.total += load
                 known.recent.append((now, load))
-            while known.recent and known.recent[0][0] < now - KEPT_S:
-                known.recent.popleft()
+                while known.recent[0][0] < now - KEPT_S:
+                    known.recent.popleft()
 
     def gone(self, stream: int) -> None:
         """The stream ended: nothing is known to be in flight there."""

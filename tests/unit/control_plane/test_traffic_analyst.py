@@ -1,142 +1,275 @@
-"""A release is judged by what both versions did since its step began: by payments, load reports, outcomes, latency."""
+"""Each check is made of what both versions did since the step began, and of a stable version without traffic of what it
+did last."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from envoy.service.load_stats.v3 import lrs_pb2
 
 from control_plane.releases.observed import Observed
 from control_plane.releases.traffic_analyst import TrafficAnalyst
-from control_plane.xds.load_reports import LoadReports
-from paymesh.payments import internal_names as names
+from control_plane.xds.load_reports import KEPT_S, LoadReports
+from paymesh.payments.jose.fetch import FetchResponse
+from paymesh.payments.outcome import Fault, Outcome
 from paymesh.payments.policy.load import load_policy
-from paymesh.payments.releases.analysis import LatencyRule, RateRule, Verdict
-from paymesh.payments.releases.checks import Analysis, Check, Counting, LatencyCheck, RateCheck
-from paymesh.payments.releases.plan import Hold, Kind, Plan, SetWeight
+from paymesh.payments.releases.analysis import Finding, LatencyRule, RateRule, Verdict
+from paymesh.payments.releases.checks import (
+    Analysis,
+    Check,
+    Counting,
+    LatencyCheck,
+    PrometheusCheck,
+    RateCheck,
+    WebhookCheck,
+)
 from paymesh.payments.releases.state import Phase, State
+from paymesh.payments.releases.traffic import TOTAL
 from paymesh.server.access_log import Finished
-from paymesh.server.http_fetch import AiohttpFetch
+from tests.unit.control_plane.test_observed import POLICY, finished
+from tests.unit.control_plane.test_release_runner import PLAN
 
-BEGAN_S = 1_800_000_000
-RULE = RateRule("rate", max_drop=0.01, confidence=0.9, min_sample=50)
-PAYMENTS = RateCheck(RULE, Counting.PAYMENTS)
-REFUSED = RateCheck(RULE, Counting.OUTCOME, "pay", "refused")
-REQUESTS = RateCheck(RULE, Counting.REQUESTS)
-LATENCY = LatencyCheck(LatencyRule("latency", 0.9, max_ratio=1.5, min_sample=50))
-HOLDING = State(phase=Phase.HOLDING, step=1, share=1_000, since_s=BEGAN_S)
-POLICY = """
-services:
-  - name: trade
-    versions:
-      - {name: v1, weight: 100, endpoints: [{address: 10.0.0.1, port: 1}]}
-      - {name: v2, weight: 0, endpoints: [{address: 10.0.0.2, port: 1}]}
-"""
-
-
-def plan(*checks: Check, window_s: int = 900) -> Plan:
-    analysis = Analysis(checks, window_s=window_s)
-    return Plan("r", "trade", Kind.CANARY, "v1", "v2", (SetWeight(1_000), Hold(60)), analysis)
+WINDOW_S = 300
+BEGAN_S = 1_000
+"""When the step did."""
+WELL, FAILS = finished(), finished(Outcome.UNKNOWN, Fault.CHANNEL, status=502)
+REFUSED = finished(Outcome.REFUSED, Fault.PAYER)
+NO_HOST = finished("", status=503, flags="UH", reached=False, service_s=None)
+STATE = State(Phase.HOLDING, step=1, share=1_000, seq=1, applied=1, since_s=BEGAN_S)
+AT_THE_END = replace(STATE, share=TOTAL)
+PAYMENTS = RateCheck(RateRule("success", max_drop=0.01), Counting.PAYMENTS)
+REQUESTS = RateCheck(RateRule("answered", max_drop=0.01), Counting.REQUESTS)
+COUNTER = RateCheck(RateRule("refused", max_drop=0.02), Counting.OUTCOME, "pay", "refused")
+LATENCY = LatencyCheck(LatencyRule("latency", quantile=0.99, max_ratio=1.5))
 
 
-class Table:
-    def __init__(self, file: Path) -> None:
-        file.write_text(POLICY)
-        policy = load_policy([file], {})
+class Asked:
+    """Others, who answer this to everything."""
+
+    def __init__(self) -> None:
+        self.answer: object = {"verdict": "pass", "why": "quiet"}
+        self.heard: list[tuple[str, str]] = []
+
+    async def fetch(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float, max_bytes: int
+    ) -> FetchResponse:
+        self.heard.append((url, body.decode()))
+        return FetchResponse(200, {}, json.dumps(self.answer).encode())
+
+
+class Site:
+    """An analyst with what it looks at. Its wall clock and its monotonic one differ, as they do."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "policy.yaml").write_text(POLICY)
+        policy = load_policy([folder / "policy.yaml"], {})
         self.now_s = BEGAN_S
         self.observed = Observed(lambda: policy, lambda: self.now_s)
-        self.loads = LoadReports(lambda: float(self.now_s))
-        self.fetch = AiohttpFetch()
-        self.analyst = TrafficAnalyst(self.observed, self.loads, self.fetch, lambda: self.now_s)
+        self.loads = LoadReports(lambda: self.now_s - 987.5)
+        self.asked = Asked()
+        self.analyst = TrafficAnalyst(self.observed, self.loads, self.asked, lambda: self.now_s)
 
-    async def come(self, version: str, count: int, *, outcome: str = "succeeded", ms: int = 10, flag: str = "") -> None:
-        said = {names.META_DECISION: names.DECISION_ALLOW, names.META_OPERATION: "pay", names.META_MERCHANT: "m"}
-        fault = {"failed": "channel", "refused": "payer"}.get(outcome, "")
-        flags = frozenset({flag} if flag else ())
-        for _ in range(count):
-            await self.observed.finished(
-                Finished(
-                    "id", 200, flags, ms / 1000, ms / 1000, f"trade|{version}", not flag, said, outcome, fault=fault
-                )
-            )
+    async def ends(self, version: str, exchange: Finished, times: int) -> None:
+        for _ in range(times):
+            await self.observed.finished(replace(exchange, upstream_cluster=f"trade|{version}"))
 
-    def report(self, version: str, successes: int, errors: int) -> None:
+    async def both(self, times: int = 1_000) -> None:
+        for version in ("v1", "v2"):
+            await self.ends(version, WELL, times)
+
+    def reported(self, version: str, successes: int, errors: int = 0) -> None:
         request = lrs_pb2.LoadStatsRequest()
-        stats = request.cluster_stats.add(cluster_name=f"trade|{version}")
-        stats.upstream_locality_stats.add(total_successful_requests=successes, total_error_requests=errors)
+        zone = request.cluster_stats.add(cluster_name=f"trade|{version}").upstream_locality_stats.add()
+        zone.total_successful_requests, zone.total_error_requests = successes, errors
         self.loads.report(1, request)
 
-    async def verdicts(self, of: Plan, state: State = HOLDING) -> list[Verdict]:
-        return [one.verdict for one in await self.analyst.look(of, state)]
+    async def look(self, *checks: Check, state: State = STATE) -> list[Finding]:
+        return await self.analyst.look(replace(PLAN, analysis=Analysis(checks, window_s=WINDOW_S)), state)
+
+    async def says(self, check: Check, state: State = STATE) -> Finding:
+        (finding,) = await self.look(check, state=state)
+        return finding
+
+    async def verdict(self, check: Check, state: State = STATE) -> Verdict:
+        return (await self.says(check, state)).verdict
 
 
 @pytest.fixture
-async def table(tmp_path: Path) -> AsyncIterator[Table]:
-    found = Table(tmp_path / "policy.yaml")
-    yield found
-    await found.fetch.aclose()
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
 
 
-async def test_payments_by_what_they_say_of_the_service(table: Table) -> None:
-    await table.come("v1", 300)
-    await table.come("v2", 30)
-    assert await table.verdicts(plan(PAYMENTS)) == [Verdict.INCONCLUSIVE]
-    await table.come("v2", 270)
-    await table.come("v2", 100, outcome="refused")  # by the payer's bank: nothing about the service
-    assert await table.verdicts(plan(PAYMENTS)) == [Verdict.PASS]
-    await table.come("v2", 30, outcome="failed")
-    assert await table.verdicts(plan(PAYMENTS)) == [Verdict.FAIL]
+class TestPayments:
+    async def test_as_their_outcomes_say(self, site: Site) -> None:
+        assert await site.verdict(PAYMENTS) is Verdict.INCONCLUSIVE
+        await site.both()
+        await site.ends("v2", REFUSED, 500)
+        assert await site.says(PAYMENTS) == Finding(
+            "success",
+            Verdict.PASS,
+            "stable 100.00% of 1000, target 100.00% of 1000: worse by 0.27% at most, 1.00% allowed",
+        )
+        await site.ends("v2", FAILS, 50)
+        found = await site.says(PAYMENTS)
+        assert found.verdict is Verdict.FAIL
+        assert found.why.startswith("stable 100.00% of 1000, target 95.24% of 1050: worse by 3.")
+
+    async def test_too_few_of_one_say_nothing(self, site: Site) -> None:
+        await site.both(99)
+        await site.ends("v1", WELL, 1_000)
+        assert await site.verdict(PAYMENTS) is Verdict.INCONCLUSIVE
 
 
-async def test_a_business_counter(table: Table) -> None:
-    await table.come("v1", 300)
-    await table.come("v2", 250)
-    await table.come("v2", 50, outcome="refused")
-    assert await table.verdicts(plan(REFUSED, PAYMENTS)) == [Verdict.FAIL, Verdict.PASS]
+class TestLoadReports:
+    async def test_requests_are_counted_by_envoys_reports_alone(self, site: Site) -> None:
+        await site.both()
+        assert (await site.says(REQUESTS)).why == "stable no payment, target no payment: fewer than 100 payments"
+        site.reported("v1", 9_000)
+        site.reported("v2", 1_000)
+        assert await site.verdict(REQUESTS) is Verdict.PASS
+        site.reported("v2", 0, 60)
+        found = await site.says(REQUESTS)
+        assert found.verdict is Verdict.FAIL
+        assert found.why.startswith("stable 100.00% of 9000, target 94.34% of 1060: ")
+
+    async def test_those_of_a_version_without_traffic_are_kept(self, site: Site) -> None:
+        await site.ends("v1", WELL, 1)
+        site.reported("v1", 9_000)
+        for _ in range(20):
+            site.now_s += int(KEPT_S) // 10
+            site.reported("v1", 0)
+            site.reported("v2", 1_000)
+        found = await site.says(REQUESTS, AT_THE_END)
+        assert found.verdict is Verdict.PASS
+        assert found.why.startswith("stable 100.00% of 9000, target 100.00% of ")
 
 
-async def test_requests_by_load_reports_alone(table: Table) -> None:
-    table.report("v1", 1_000, 0)
-    table.report("v2", 900, 0)
-    assert await table.verdicts(plan(REQUESTS)) == [Verdict.PASS]
-    table.report("v2", 0, 100)
-    assert await table.verdicts(plan(REQUESTS)) == [Verdict.FAIL]
+async def test_a_business_counter_may_rise_by_so_much(site: Site) -> None:
+    await site.both()
+    await site.ends("v1", REFUSED, 20)
+    await site.ends("v2", REFUSED, 22)
+    assert await site.verdict(COUNTER) is Verdict.PASS
+    await site.ends("v2", REFUSED, 80)
+    assert await site.verdict(COUNTER) is Verdict.FAIL
+    assert await site.verdict(PAYMENTS) is Verdict.PASS, "the payers' faults are none of the service's"
 
 
-async def test_latency(table: Table) -> None:
-    await table.come("v1", 100, ms=20)
-    await table.come("v2", 100, ms=30)
-    assert await table.verdicts(plan(LATENCY)) == [Verdict.PASS]
-    await table.come("v2", 100, ms=90)
-    assert await table.verdicts(plan(LATENCY)) == [Verdict.FAIL]
+async def test_latency(site: Site) -> None:
+    await site.both(200)
+    assert await site.verdict(LATENCY) is Verdict.PASS
+    await site.ends("v2", finished(service_s=0.05), 20)
+    assert await site.says(LATENCY) == Finding("latency", Verdict.FAIL, "p99: stable 5 ms, target 50 ms, 8 allowed")
 
 
-async def test_only_what_came_since_the_step_began_and_within_the_window(table: Table) -> None:
-    await table.come("v1", 300)
-    await table.come("v2", 300, outcome="failed")
-    table.now_s += 10
-    later = replace(HOLDING, since_s=table.now_s)
-    assert await table.verdicts(plan(PAYMENTS), later) == [Verdict.INCONCLUSIVE]
-    assert await table.verdicts(plan(PAYMENTS, window_s=5)) == [Verdict.INCONCLUSIVE]
-    assert await table.verdicts(plan(PAYMENTS)) == [Verdict.FAIL]
+async def test_checks_are_told_in_their_order(site: Site) -> None:
+    await site.both()
+    found = await site.look(LATENCY, PAYMENTS, COUNTER, REQUESTS)
+    assert [one.rule for one in found] == ["latency", "success", "refused", "answered"]
+    assert await site.analyst.look(replace(PLAN, analysis=None), STATE) == []
 
 
-async def test_with_everything_the_target_is_compared_with_what_the_stable_version_did_last(table: Table) -> None:
-    await table.come("v1", 300)
-    table.now_s += 10
-    everything = replace(HOLDING, share=10_000, since_s=table.now_s)
-    await table.come("v2", 300, outcome="failed")
-    assert await table.verdicts(plan(PAYMENTS), replace(everything, share=9_999)) == [Verdict.INCONCLUSIVE]
-    assert await table.verdicts(plan(PAYMENTS), everything) == [Verdict.FAIL]
+class TestSince:
+    @pytest.mark.parametrize("check", [PAYMENTS, REQUESTS, LATENCY])
+    async def test_what_was_before_the_step_does_not_count(self, site: Site, check: Check) -> None:
+        site.now_s = BEGAN_S - 1
+        await site.both()
+        site.reported("v1", 1_000)
+        site.reported("v2", 1_000)
+        site.now_s = BEGAN_S
+        assert await site.verdict(check) is Verdict.INCONCLUSIVE
+        await site.both()
+        site.reported("v1", 1_000)
+        site.reported("v2", 1_000)
+        site.now_s += 10
+        assert await site.verdict(check) is Verdict.PASS
+
+    @pytest.mark.parametrize("check", [PAYMENTS, REQUESTS, LATENCY])
+    async def test_nor_does_what_is_older_than_the_window(self, site: Site, check: Check) -> None:
+        await site.both()
+        site.reported("v1", 1_000)
+        site.reported("v2", 1_000)
+        site.now_s += WINDOW_S
+        assert await site.verdict(check) is Verdict.PASS
+        site.now_s += 1
+        assert await site.verdict(check) is Verdict.INCONCLUSIVE
+
+    async def test_at_the_end_the_stable_version_is_judged_by_what_it_did_last(self, site: Site) -> None:
+        site.now_s = BEGAN_S - WINDOW_S - 1
+        await site.ends("v1", FAILS, 1_000)  # too long ago
+        site.now_s = BEGAN_S - WINDOW_S
+        await site.ends("v1", WELL, 500)
+        site.now_s = BEGAN_S
+        await site.ends("v1", WELL, 500)
+        await site.ends("v2", WELL, 1_000)
+        found = await site.says(PAYMENTS, AT_THE_END)
+        assert found.verdict is Verdict.PASS
+        assert found.why.startswith("stable 100.00% of 1000, target 100.00% of 1000: ")
+        site.now_s += 1
+        await site.ends("v2", FAILS, 100)
+        assert await site.verdict(PAYMENTS, AT_THE_END) is Verdict.FAIL
+
+    @pytest.mark.parametrize("check", [PAYMENTS, LATENCY])
+    async def test_however_long_ago_that_is(self, site: Site, check: Check) -> None:
+        """Else a last hold that is longer than the window would never end."""
+        site.now_s = BEGAN_S - 10
+        await site.ends("v1", WELL, 1_000)
+        site.now_s = BEGAN_S + 2 * int(KEPT_S)
+        await site.ends("v2", WELL, 1_000)
+        assert await site.verdict(check, AT_THE_END) is Verdict.PASS
+        resumed = replace(AT_THE_END, since_s=site.now_s)
+        assert await site.verdict(check, resumed) is Verdict.PASS
+
+    async def test_orders_that_end_there_do_not_hide_it(self, site: Site) -> None:
+        site.now_s = BEGAN_S - 10
+        await site.ends("v1", WELL, 1_000)
+        site.now_s = BEGAN_S + WINDOW_S + 100
+        await site.ends("v1", WELL, 1)
+        await site.ends("v2", WELL, 1_000)
+        assert (await site.says(PAYMENTS, AT_THE_END)).why.startswith("stable 100.00% of 1001, ")
 
 
-async def test_without_a_healthy_host_it_is_unhealthy_since_its_step(table: Table) -> None:
-    assert table.analyst.unhealthy(plan(), HOLDING) == ""
-    await table.come("v1", 1, flag="UH")
-    assert table.analyst.unhealthy(plan(), HOLDING) == ""
-    await table.come("v2", 2, flag="UH")
-    assert table.analyst.unhealthy(plan(), HOLDING) == "2 requests found no healthy host of trade@v2"
-    assert table.analyst.unhealthy(plan(), replace(HOLDING, since_s=BEGAN_S + 1)) == ""
+class TestUnhealthy:
+    async def test_a_request_that_found_no_host_of_the_target_since_the_step_began(self, site: Site) -> None:
+        site.now_s = BEGAN_S - 1
+        await site.ends("v2", NO_HOST, 1)
+        site.now_s = BEGAN_S
+        await site.ends("v1", NO_HOST, 1)
+        assert site.analyst.unhealthy(PLAN, STATE) == ""
+        await site.ends("v2", NO_HOST, 3)
+        assert site.analyst.unhealthy(PLAN, STATE) == "3 requests found no healthy host of trade@v2"
+
+
+class TestAsking:
+    async def test_a_webhook_is_told_what_it_is_about(self, site: Site) -> None:
+        site.now_s += 40
+        check = WebhookCheck("risk", "https://risk.example/judge")
+        assert await site.says(check) == Finding("risk", Verdict.PASS, "quiet")
+        ((url, body),) = site.asked.heard
+        assert url == check.url
+        assert json.loads(body) == {
+            "release": PLAN.name,
+            "service": "trade",
+            "stable": "v1",
+            "target": "v2",
+            "phase": "holding",
+            "step": 1,
+            "share": 1_000,
+            "window_s": 40,
+            "why": "",
+        }
+
+    @pytest.mark.parametrize(("passed_s", "window"), [(0, "1s"), (40, "40s"), (1_000, "300s")])
+    async def test_a_prometheus_is_asked_for_the_steps_time(self, site: Site, passed_s: int, window: str) -> None:
+        site.now_s += passed_s
+        site.asked.answer = {"status": "success", "data": {"resultType": "scalar", "result": [1, "0.5"]}}
+        query = 'rate(x{service="{{service}}",version="{{target}}"}[{{window}}])'
+        check = PrometheusCheck("errors", "https://prometheus.example", query, None, "0.4")
+        assert await site.says(check) == Finding("errors", Verdict.FAIL, "0.5 is above 0.4")
+        ((url, _),) = site.asked.heard
+        asked = parse_qs(urlsplit(url).query)["query"]
+        assert asked == [f'rate(x{{service="trade",version="v2"}}[{window}])']
