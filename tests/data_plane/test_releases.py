@@ -4,16 +4,19 @@ it: no failure but those that a version was told to make, no merchant who goes b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 
 import grpc
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from control_plane.releases import releases_pb2 as pb
-from tests.data_plane.release_site import MERCHANTS, ReleaseSite, Seen, running_release_site
+from tests.data_plane.release_site import HOST, MERCHANTS, ReleaseSite, Seen, running_release_site
 
 pytestmark = [pytest.mark.data_plane, pytest.mark.asyncio(loop_scope="module")]
 
@@ -30,6 +33,7 @@ analysis:
   every: 1s
   checks:
     - success: {{max_drop: {max_drop}, confidence: 90, min_sample: {min_sample}}}
+    - success: {{name: answered, of: requests, max_drop: {max_drop}, confidence: 90, min_sample: {min_sample}}}
     - latency: {{quantile: '0.9', max: 250ms, min_sample: {min_sample}}}
 """
 
@@ -37,6 +41,54 @@ analysis:
 def document(name: str, steps: str, more: str = "", *, max_drop: int = 1, min_sample: int = 0) -> str:
     checks = CHECKS.format(max_drop=max_drop, min_sample=min_sample) if min_sample else ""
     return DOCUMENT.format(name=name, steps=steps, more=checks + more)
+
+
+@dataclass
+class Deployments:
+    """Another system, which is asked and told of releases. `keys`: of what it was told after."""
+
+    agree: bool = False
+    verdict: str = "inconclusive"
+    refused: int = 0
+    befores: list[dict[str, object]] = field(default_factory=list)
+    judged: list[dict[str, object]] = field(default_factory=list)
+    afters: list[dict[str, object]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+
+    async def before(self, request: web.Request) -> web.Response:
+        self.befores.append(await request.json())
+        self.refused += not self.agree
+        return web.Response(status=200 if self.agree else 409)
+
+    async def judge(self, request: web.Request) -> web.Response:
+        self.judged.append(await request.json())
+        return web.json_response({"verdict": self.verdict, "why": "nobody is at the desk"})
+
+    async def after(self, request: web.Request) -> web.Response:
+        self.afters.append(await request.json())
+        self.keys.append(request.headers["idempotency-key"])
+        return web.Response()
+
+
+@contextlib.asynccontextmanager
+async def deployments() -> AsyncIterator[tuple[Deployments, str]]:
+    """It, running, and its address."""
+    found, app = Deployments(), web.Application()
+    for path, handler in (("/before", found.before), ("/judge", found.judge), ("/after", found.after)):
+        app.router.add_post(path, handler)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, 0).start()
+    try:
+        yield found, f"http://{HOST}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.05)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -77,6 +129,11 @@ async def test_a_healthy_one_is_promoted_and_nobody_leaves_it_while_it_grows(sit
         await asyncio.sleep(1)
     assert_nobody_was_hurt(seen, ["v1", "v2"])
     assert (release.set_weight, release.actual_weight) == (10_000, 10_000)
+    assert {one.check: one.verdict for one in release.findings} == {
+        "success": "pass",
+        "answered": "pass",
+        "latency": "pass",
+    }
     target = release.traffic[1]
     assert target.requests > 15
     assert (target.errors, target.payments_failed) == (0, 0)
@@ -126,7 +183,7 @@ async def test_one_of_which_too_little_is_known_is_held_and_can_be_frozen(site: 
         await asyncio.sleep(4)
         release = await site.get("unknown")
         assert (release.phase, release.verdict) == ("holding", "inconclusive")
-        assert {one.check for one in release.findings} == {"success", "latency"}
+        assert {one.check for one in release.findings} == {"success", "answered", "latency"}
         frozen = await site.tell("unknown", "freeze")
         assert (frozen.phase, frozen.set_weight) == ("frozen", 1)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -225,6 +282,34 @@ async def test_the_control_plane_may_die_in_any_phase(site: ReleaseSite) -> None
     entries = (await site.releases.History(pb.HistoryRequest(name="killed"), timeout=10)).entries
     steps_taken = [(entry.phase, entry.step) for entry in entries]
     assert len(steps_taken) == len(set(steps_taken)), "no step twice"
+
+
+async def test_others_are_asked_before_traffic_moves_judge_it_and_are_told_after(site: ReleaseSite) -> None:
+    async with deployments() as (others, url):
+        hooks = f"hooks: {{before: [{url}/before], after: [{url}/after]}}\n"
+        judge = f"analysis: {{every: 1s, checks: [{{webhook: {{name: duty, url: '{url}/judge'}}}}]}}\n"
+        await site.apply(document("asked", "[{weight: 10}, {hold: 1s}]", hooks + judge))
+        await until(lambda: len(others.befores) >= 2)
+        release = await site.get("asked")
+        assert (release.phase, release.set_weight, release.actual_weight) == ("applying", 1_000, 0)
+        assert release.why == "waits for hooks: 127.0.0.1: answered 409"
+        others.agree = True
+        await site.until("asked", "holding")
+        heard = len(others.judged)
+        await until(lambda: len(others.judged) >= heard + 4)
+        release = await site.get("asked")
+        assert (release.phase, release.verdict) == ("holding", "inconclusive"), "its hold was over long ago"
+        assert [(one.check, one.why) for one in release.findings] == [("duty", "nobody is at the desk")]
+        others.verdict = "pass"
+        await site.until("asked", "promoted")
+        await until(lambda: len(others.afters) >= 2)
+    afters = [(one["share"], one["change"]) for one in others.afters]
+    assert [share for share, _ in afters] == [1_000, 10_000]
+    assert len({change for _, change in afters}) == 2, "each change once, in order"
+    assert others.keys == [f"asked/{change}/after" for _, change in afters]
+    agreed = others.befores[others.refused :]
+    assert [(one["share"], one["change"]) for one in agreed] == afters
+    assert {(one["service"], one["stable"], one["target"]) for one in others.befores} == {("trade", "v1", "v2")}
 
 
 async def test_what_cannot_be_applied_is_told_whole(site: ReleaseSite) -> None:
