@@ -108,6 +108,8 @@ class Terminal:
 
     def __init__(self, script: Script) -> None:
         self._master, slave = pty.openpty()
+        # What was begun in the background of a script ignores SIGINT, and so would the child.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "paymesh.cli", "release", "get", "trade-v2", "--watch", "--admin", script.address],
             stdin=slave,
@@ -116,6 +118,7 @@ class Terminal:
             cwd=Path(__file__).resolve().parents[3],
             env={**os.environ, "TERM": "xterm", "COLUMNS": "60", "LINES": "24", "PYTHONIOENCODING": "utf-8"},
         )
+        signal.signal(signal.SIGINT, before)
         os.close(slave)
         self.shown = ""
 
