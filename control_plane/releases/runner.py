@@ -19,7 +19,7 @@ from paymesh.payments.policy.compiled import Policy
 from paymesh.payments.policy.forwarding import Fault
 from paymesh.payments.releases.analysis import Finding, Verdict, overall
 from paymesh.payments.releases.history import Entry
-from paymesh.payments.releases.plan import Plan, plan_problems
+from paymesh.payments.releases.plan import Plan, Problem, UnfitPlan, plan_problems
 from paymesh.payments.releases.state import (
     ENDING,
     OVER,
@@ -165,12 +165,12 @@ class ReleaseRunner:
                 found.append(f"service {plan.service}: release {name} is under way, and needs {', '.join(lost)}")
         return found
 
-    async def begin(self, plan: Plan, who: str, why: str) -> Release:
-        """Raises ReleaseConflict; ValueError with everything that is wrong with the plan."""
+    async def begin(self, plan: Plan, who: str, why: str, known: Sequence[Problem] = ()) -> Release:
+        """`known`: what is wrong with it that whoever calls saw. Raises ReleaseConflict, UnfitPlan."""
         async with self._lock:
-            problems = self._problems(plan)
+            problems = [*self._problems(plan), *known]
             if problems:
-                raise ValueError("\n".join(problems))
+                raise UnfitPlan(problems)
             self._refuse_to_start(plan)
             now_s = self._clock_s()
             state = advance(plan, State(), Begin(self._depends_pass(plan), now_s))
@@ -224,13 +224,13 @@ class ReleaseRunner:
         for known in (self._looked_at_s, self._agreed, self._findings):
             known.pop(name, None)
 
-    def _problems(self, plan: Plan) -> list[str]:
+    def _problems(self, plan: Plan) -> list[Problem]:
         versions = self._router.versions(plan.service)
         if versions is None:
-            return [f"there is no service {plan.service}"]
+            return [(("service",), f"there is no service {plan.service}")]
         unknown = [
-            f"depends_on: there is no {service}@{version}"
-            for service, version in plan.depends_on
+            (("depends_on", index), f"there is no {service}@{version}")
+            for index, (service, version) in enumerate(plan.depends_on)
             if version not in (self._router.versions(service) or ())
         ]
         return [*plan_problems(plan, versions), *unknown]

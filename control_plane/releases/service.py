@@ -20,9 +20,10 @@ from control_plane.releases.store import Release, ReleaseConflict, ReleaseStore,
 from control_plane.weights import InvalidWeights, checked_weights
 from paymesh.payments.policy.forwarding import Fault
 from paymesh.payments.policy.problems import PolicyErrors
-from paymesh.payments.releases.documents import read_plan
+from paymesh.payments.releases.documents import located, read_plan, unknown_merchants
 from paymesh.payments.releases.exposure import Exposure, Recent
 from paymesh.payments.releases.history import Entry
+from paymesh.payments.releases.plan import UnfitPlan
 from paymesh.payments.releases.preview import preview
 from paymesh.payments.releases.receipt import receipt
 from paymesh.payments.releases.state import ENDING, OVER, Command, NotNow
@@ -67,11 +68,14 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
             await _refuse(context, f"{name}: longer than {MAX_DOCUMENT} characters")
         try:
             plan = await asyncio.to_thread(read_plan, name, request.text)
-            release = await self._runner.begin(plan, who, request.reason)
+            policy = self._gateway.policy
+            # With a table of merchants there may be more than the documents name.
+            strange = [] if policy.merchant_table else unknown_merchants(request.text, policy.merchants)
+            release = await self._runner.begin(plan, who, request.reason, strange)
         except PolicyErrors as errors:
-            await _refuse(context, "\n".join(str(problem) for problem in errors.problems))
-        except ValueError as error:
-            await _refuse(context, "\n".join(f"{name}: {line}" for line in str(error).splitlines()))
+            await _refuse(context, str(errors))
+        except UnfitPlan as unfit:
+            await _refuse(context, str(await asyncio.to_thread(located, name, request.text, unfit.problems)))
         except ReleaseConflict as error:
             await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, str(error))
         self._exposures.begin(plan)

@@ -319,7 +319,10 @@ async def test_what_cannot_be_applied_is_told_whole(site: ReleaseSite) -> None:
     assert len(lines) >= 2
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await site.apply(document("bad", "[{weight: 10}]").replace("target: v2", "target: v9"))
-    assert "release.yaml: trade has no version v9" in str(refused.value.details())
+    assert refused.value.details() == "release.yaml:5: target: trade has no version v9 (it has: v1, v2)"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await site.apply(document("bad", "[{merchants: [m001]}, {merchants: [m002, m0003]}]"))
+    assert refused.value.details() == "release.yaml:6: steps[1].merchants[1]: there is no merchant m0003"
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await site.get(f"nobody-{uuid.uuid4().hex}")
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND

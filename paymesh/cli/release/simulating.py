@@ -16,7 +16,7 @@ from paymesh.cli.verbs import Verbs
 from paymesh.payments.percent import parse_percent
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.releases.documents import read_plan
-from paymesh.payments.releases.plan import Plan, plan_problems
+from paymesh.payments.releases.plan import Plan
 from paymesh.payments.releases.traffic import TOTAL
 from paymesh.payments.releases.words import duration_in_words
 
@@ -46,10 +46,6 @@ def _run(args: argparse.Namespace) -> int:
         plan = read_plan(str(args.file), read_document(args.file))
     except (UnreadableDocument, PolicyErrors) as error:
         print(error, file=sys.stderr)
-        return UNUSABLE
-    problems = plan_problems(plan, (plan.stable, plan.target))
-    if problems:
-        print("\n".join(f"{args.file}: {problem}" for problem in problems), file=sys.stderr)
         return UNUSABLE
     world = _world(args)
     simulation = Simulation(plan, world)

@@ -5,7 +5,7 @@ Refuses I/O, and whatever would be guessed. What needs the service's versions is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from decimal import Decimal
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from pydantic import Field, StrictBool, StrictInt, StringConstraints, model_vali
 from paymesh.payments.outcome import Outcome
 from paymesh.payments.policy.compiled import Operation
 from paymesh.payments.policy.parsing import parse
-from paymesh.payments.policy.problems import PolicyErrors
+from paymesh.payments.policy.problems import DocumentPath, PolicyErrors
 from paymesh.payments.policy.route_documents import CookieMatchDocument, HeaderName
 from paymesh.payments.policy.values import Bound, Document, Identifier, Milliseconds, Name, Seconds, Weight
 from paymesh.payments.policy.yaml_source import read_text
@@ -28,7 +28,7 @@ from paymesh.payments.releases.checks import (
     RateCheck,
     WebhookCheck,
 )
-from paymesh.payments.releases.plan import Gate, Hold, Hooks, Kind, OnFailure, Plan, SetPins, SetWeight, Step
+from paymesh.payments.releases.plan import Gate, Hold, Hooks, Kind, OnFailure, Plan, Problem, SetPins, SetWeight, Step
 from paymesh.payments.releases.traffic import COOKIE, HEADER, MERCHANT, TOTAL, Pin
 
 _ONE = Decimal(1)
@@ -252,6 +252,8 @@ class ReleaseDocument(Document):
             raise ValueError("a canary has steps")
         if self.isolate and not self.test_merchants and not any(_pins(step, "") for step in self.steps):
             raise ValueError("an isolated version needs test_merchants, or nobody reaches it")
+        if self.stable == self.target:
+            raise ValueError("stable and target are the same version")
         shares = [step.weight for step in self.steps if step.weight is not None]
         if shares != sorted(set(shares)) or 0 in shares:
             raise ValueError("the weights of the steps rise, from above 0 to 100 percent at most")
@@ -270,6 +272,29 @@ def read_plan(name: str, text: str) -> Plan:
     if tree.problems or document is None:
         raise PolicyErrors(tree.problems, tree.files)
     return _plan(document)
+
+
+def located(name: str, text: str, problems: Iterable[Problem]) -> PolicyErrors:
+    """What is wrong with a document that could be read, each with its line."""
+    tree = read_text(name, text)
+    return PolicyErrors([tree.problem(path, message) for path, message in problems], tree.files)
+
+
+def unknown_merchants(text: str, known: Container[str]) -> list[Problem]:
+    """Those that a document which could be read names and nobody knows: with a slip in its name, nobody tests."""
+    document = parse(ReleaseDocument, read_text("", text), {})
+    assert document is not None  # it could be read
+    named: list[tuple[DocumentPath, tuple[str, ...]]] = [(("test_merchants",), document.test_merchants)]
+    named += [(("steps", index, "merchants"), step.merchants or ()) for index, step in enumerate(document.steps)]
+    preview = () if document.blue_green is None else document.blue_green.preview
+    for index, step in enumerate(preview):
+        named.append((("blue_green", "preview", index, "merchants"), step.merchants or ()))
+    return [
+        ((*path, index), f"there is no merchant {merchant}")
+        for path, merchants in named
+        for index, merchant in enumerate(merchants)
+        if merchant not in known
+    ]
 
 
 def _plan(document: ReleaseDocument) -> Plan:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paymesh.payments.policy.problems import DocumentPath, format_path
 from paymesh.payments.releases.checks import STRICT, Analysis
 from paymesh.payments.releases.traffic import TOTAL, Pin
 
@@ -55,6 +57,8 @@ class Gate:
 
 
 Step = SetWeight | SetPins | Hold | Gate
+Problem = tuple[DocumentPath, str]
+"""What of the document it is about, and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +112,34 @@ class Plan:
         return tuple(pin for pins in found for pin in pins)
 
 
-def plan_problems(plan: Plan, versions: tuple[str, ...]) -> list[str]:
+class UnfitPlan(Exception):  # noqa: N818 - it names what was found
+    """The plan does not fit what it is for. `problems`: all of them."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(f"{format_path(path)}: {message}" for path, message in problems))
+        self.problems = tuple(problems)
+
+
+def plan_problems(plan: Plan, versions: tuple[str, ...]) -> list[Problem]:
     """What is wrong with it for a service of these versions."""
-    found = [f"{plan.service} has no version {name}" for name in (plan.stable, plan.target) if name not in versions]
+    found: list[Problem] = [
+        ((key,), f"{plan.service} has no version {name} (it has: {', '.join(versions)})")
+        for key, name in (("stable", plan.stable), ("target", plan.target))
+        if name not in versions
+    ]
     if plan.stable == plan.target:
-        found.append("stable and target are the same version")
+        found.append((("target",), "stable and target are the same version"))
     if not found and abs(versions.index(plan.stable) - versions.index(plan.target)) != 1:
         # Only between neighbours does growing one move merchants to it alone (DESIGN section 6).
-        found.append(f"{plan.stable} and {plan.target} do not stand side by side: merchants would be reshuffled")
+        why = f"{plan.stable} and {plan.target} do not stand side by side: merchants would be reshuffled"
+        found.append((("target",), why))
     shares = [step.weight for step in plan.steps if isinstance(step, SetWeight)]
     if shares != sorted(set(shares)) or any(not 0 < share <= TOTAL for share in shares):
-        found.append("the weights of the steps rise, from above 0 to 100 percent at most")
+        found.append((("steps",), "the weights of the steps rise, from above 0 to 100 percent at most"))
     if plan.isolate and shares:
-        found.append("an isolated version gets no weight")
+        found.append((("isolate",), "an isolated version gets no weight"))
     if any(isinstance(step, Hold) and step.seconds <= 0 for step in plan.steps):
-        found.append("a hold takes some seconds")
+        found.append((("steps",), "a hold takes some seconds"))
     if not plan.steps:
-        found.append("there are no steps")
+        found.append((("steps",), "there are no steps"))
     return found

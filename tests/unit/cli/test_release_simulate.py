@@ -158,7 +158,7 @@ def test_a_bad_document_is_told_line_by_line(file: Path, capsys: pytest.CaptureF
 def test_versions_that_are_the_same_are_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(CANARY.replace("target: v2", "target: v1"))
     assert simulate(file, "--success", "0.999") == 2
-    assert capsys.readouterr().err == f"{file}: stable and target are the same version\n"
+    assert capsys.readouterr().err == f"{file}:1: stable and target are the same version\n"
 
 
 def test_from_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.releases.analysis import Finding, RateRule, Verdict
 from paymesh.payments.releases.checks import Analysis, Counting, RateCheck
 from paymesh.payments.releases.codec import decode_plan, encode_plan
-from paymesh.payments.releases.plan import Gate, Hold, Hooks, Kind, OnFailure, Plan, SetPins, SetWeight
+from paymesh.payments.releases.plan import Gate, Hold, Hooks, Kind, OnFailure, Plan, SetPins, SetWeight, UnfitPlan
 from paymesh.payments.releases.state import OVER, Command, NotNow, Phase, State
 from paymesh.payments.releases.traffic import NO_RULES, TOTAL, Pin, Traffic
 
@@ -284,7 +284,7 @@ class TestConflicts:
         table.nodes.now = Traffic({"v1": 9_000, "v2": 1_000})
         with pytest.raises(ReleaseConflict, match="v1 has not all of the traffic"):
             await table.runner.begin(PLAN, "ann", "try")
-        with pytest.raises(ValueError, match="there is no service nobody"):
+        with pytest.raises(UnfitPlan, match="service: there is no service nobody"):
             await table.runner.begin(replace(PLAN, service="nobody"), "ann", "try")
         assert table.runner.releases == {}
 

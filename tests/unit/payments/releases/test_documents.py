@@ -9,7 +9,7 @@ import pytest
 from paymesh.payments.policy.problems import PolicyErrors
 from paymesh.payments.releases.checks import Counting, LatencyCheck, PrometheusCheck, RateCheck, WebhookCheck
 from paymesh.payments.releases.codec import decode_plan, encode_plan
-from paymesh.payments.releases.documents import read_plan
+from paymesh.payments.releases.documents import located, read_plan, unknown_merchants
 from paymesh.payments.releases.plan import Gate, Hold, Kind, OnFailure, SetPins, SetWeight, plan_problems
 from paymesh.payments.releases.traffic import Pin
 
@@ -125,6 +125,23 @@ def test_faults_are_told_with_their_line(text: str, said: str) -> None:
     with pytest.raises(PolicyErrors) as refused:
         read_plan("r.yaml", text)
     assert said in str(refused.value), str(refused.value)
+
+
+def test_merchants_whom_nobody_knows_are_told_where_they_stand() -> None:
+    canary = (
+        HEAD
+        + "test_merchants: [ann, bob]\nsteps:\n  - {merchants: [cat]}\n  - {merchants: [ann, dan]}\n  - {gate: true}\n"
+    )
+    found = unknown_merchants(canary, {"ann"})
+    assert str(located("r.yaml", canary, found)).splitlines() == [
+        "r.yaml:5: test_merchants[1]: there is no merchant bob",
+        "r.yaml:7: steps[0].merchants[0]: there is no merchant cat",
+        "r.yaml:8: steps[1].merchants[1]: there is no merchant dan",
+    ]
+    green = HEAD + "strategy: blue_green\nblue_green: {preview: [{merchants: [eve]}, {header: {name: x, exact: y}}]}\n"
+    found = unknown_merchants(green, {"ann"})
+    assert found == [(("blue_green", "preview", 0, "merchants", 0), "there is no merchant eve")]
+    assert unknown_merchants(green, {"eve"}) == []
 
 
 @pytest.mark.parametrize("name", ["canary", "blue_green"])

@@ -195,7 +195,7 @@ def test_a_command_that_does_not_fit_says_why(command: Command, phase: str) -> N
     ],
 )
 def test_a_plan_that_would_do_harm_is_refused(changed: dict[str, object], said: str) -> None:
-    assert any(said in problem for problem in plan_problems(replace(PLAN, **changed), VERSIONS))  # type: ignore[arg-type]
+    assert any(said in problem for _, problem in plan_problems(replace(PLAN, **changed), VERSIONS))  # type: ignore[arg-type]
     assert plan_problems(PLAN, VERSIONS) == []
 
 
