@@ -165,10 +165,12 @@ class HistoryRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class HistoryResponse(_message.Message):
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "steps")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
-    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
+    steps: int
+    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Entry(_message.Message):
     __slots__ = ("at", "who", "what", "phase", "step", "set_weight")

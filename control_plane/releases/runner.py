@@ -41,6 +41,7 @@ from paymesh.payments.releases.state import (
     traffic,
 )
 from paymesh.payments.releases.traffic import TOTAL, Traffic
+from paymesh.payments.releases.words import step_number
 
 EVERY_S = 0.25
 MAX_WHY = 1_000
@@ -266,7 +267,8 @@ class ReleaseRunner:
         release = await self._judge(release)
         if release.state.pending:
             return await self._move(release)
-        return await self._happens(release, Tick(now_s), _OURS, "the hold is over")
+        over = "the orders' time is over" if release.state.phase is Phase.DRAINING else "the hold is over"
+        return await self._happens(release, Tick(now_s), _OURS, over)
 
     async def _judge(self, release: Release) -> Release:
         plan, state = release.plan, release.state
@@ -303,7 +305,7 @@ class ReleaseRunner:
         if not _same(self._router.traffic(plan.service), wanted):
             if state.phase in _ASKED_FOR and plan.hooks.before and self._agreed.get(plan.name) != state.seq:
                 return await self._ask_before(release)
-            why = f"{state.phase}, step {state.step + 1} of {len(plan.steps)}, change {state.seq}: {state.why}"
+            why = f"{state.phase}, step {step_number(plan, state.step)}, change {state.seq}: {state.why}"
             await self._router.apply(plan.service, wanted, f"release {plan.name}", why[:MAX_WHY])
         elif _same(self._router.actual(plan.service), wanted):
             applied = Applied(state.seq, self._clock_s())

@@ -115,9 +115,9 @@ class ReleasesService(releases_pb2_grpc.ReleasesServicer):  # type: ignore[misc]
         return await self._shown(release)
 
     async def History(self, request: pb.HistoryRequest, context: Context) -> pb.HistoryResponse:  # noqa: N802
-        await self._named(request.name, context)
+        release = await self._named(request.name, context)
         entries = await asyncio.to_thread(self._store.history, request.name)
-        return pb.HistoryResponse(entries=[_entry(one) for one in entries])
+        return pb.HistoryResponse(entries=[_entry(one) for one in entries], steps=len(release.plan.steps))
 
     async def Preview(self, request: pb.PreviewRequest, context: Context) -> pb.PreviewResponse:  # noqa: N802
         service = self._gateway.policy.services.get(request.service)

@@ -56,7 +56,7 @@ async def _history(stub: releases_pb2_grpc.ReleasesStub, args: argparse.Namespac
         return 0
     rows = [("AT", "WHO", "PHASE", "STEP", "SET", "WHAT")]
     for one in answer.entries:
-        step, weight = str(one.step + 1), percent(one.set_weight)
+        step, weight = f"{min(one.step + 1, answer.steps)}/{answer.steps}", percent(one.set_weight)
         rows.append((moment(one.at), plain(one.who), one.phase, step, weight, plain(one.what)))
     show(table_lines(rows))
     return 0

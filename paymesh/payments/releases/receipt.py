@@ -9,7 +9,7 @@ from paymesh.payments.percent import format_percent
 from paymesh.payments.releases.exposure import Exposure
 from paymesh.payments.releases.history import Entry, end_of
 from paymesh.payments.releases.plan import Plan
-from paymesh.payments.releases.words import money_in_words, step_in_words
+from paymesh.payments.releases.words import money_in_words, step_in_words, step_number
 
 _ESCAPED = {ord(one): f"\\{one}" for one in r"\`*_{}[]<>#|~&"}
 
@@ -17,7 +17,9 @@ _ESCAPED = {ord(one): f"\\{one}" for one in r"\`*_{}[]<>#|~&"}
 def receipt(plan: Plan, history: Sequence[Entry], exposure: Mapping[str, Exposure]) -> str:
     """Of the release's last run. `exposure`: by version. Raises ValueError without an entry that it began with."""
     entries = history[max(index for index, entry in enumerate(history) if entry.before is None) :]
-    return "\n".join([*_head(plan, entries), *_exposed(plan, exposure), *_weights(entries), *_events(entries), ""])
+    return "\n".join(
+        [*_head(plan, entries), *_exposed(plan, exposure), *_weights(plan, entries), *_events(entries), ""]
+    )
 
 
 def _head(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
@@ -46,7 +48,7 @@ def _exposed(plan: Plan, exposure: Mapping[str, Exposure]) -> Iterator[str]:
     yield ""
 
 
-def _weights(entries: Sequence[Entry]) -> Iterator[str]:
+def _weights(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
     """Each time that the target was given another share, and when all nodes had it."""
     yield "## Weights"
     yield ""
@@ -60,7 +62,8 @@ def _weights(entries: Sequence[Entry]) -> Iterator[str]:
             continue
         confirmed = next((one.at_s for one in entries if one.after.applied == state.seq), None)
         when = "never" if confirmed is None else _at(confirmed)
-        yield f"| {_at(entry.at_s)} | {when} | {format_percent(state.share)}% | {state.phase} | {state.step + 1} |"
+        step = step_number(plan, state.step)
+        yield f"| {_at(entry.at_s)} | {when} | {format_percent(state.share)}% | {state.phase} | {step} |"
     yield ""
 
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from paymesh.payments.money import decimal_of_minor_units
 from paymesh.payments.percent import format_percent
 from paymesh.payments.policy.forwarding import Fault
-from paymesh.payments.releases.plan import Gate, Hold, SetPins, SetWeight, Step
+from paymesh.payments.releases.plan import Gate, Hold, Plan, SetPins, SetWeight, Step
 from paymesh.payments.releases.traffic import MERCHANT, Pin
+
+
+def step_number(plan: Plan, step: int) -> str:
+    """Which of how many; behind the last one it is that."""
+    return f"{min(step + 1, len(plan.steps))}/{len(plan.steps)}"
 
 
 def step_in_words(step: Step) -> str:

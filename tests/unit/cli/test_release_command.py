@@ -110,10 +110,10 @@ class TestGet:
 class TestReading:
     def test_history(self, capsys: pytest.CaptureFixture[str]) -> None:
         entry = pb.Entry(at=1_767_322_745, who="lena", what="pause: a look", phase="paused", step=3, set_weight=1000)
-        with serving(History=pb.HistoryResponse(entries=[entry])) as script:
+        with serving(History=pb.HistoryResponse(entries=[entry], steps=5)) as script:
             assert run(script, "history", "trade-v2") == 0
             rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-            assert rows[1] == ["2026-01-02T02:59:05Z", "lena", "paused", "4", "10.00%", "pause:", "a", "look"]
+            assert rows[1] == ["2026-01-02T02:59:05Z", "lena", "paused", "4/5", "10.00%", "pause:", "a", "look"]
             assert run(script, "history", "trade-v2", "-o", "json") == 0
         (found,) = json.loads(capsys.readouterr().out)
         assert (found["who"], found["set_weight"]) == ("lena", 1000)

@@ -112,9 +112,9 @@ def test_a_promoted_one_is_told_whole() -> None:
 
 | Set | Confirmed | Weight | Phase | Step |
 |---|---|---:|---|---:|
-| 2027-01-15T08:00:00Z | 2027-01-15T08:00:01Z | 0.00% | applying | 1 |
-| 2027-01-15T08:00:01Z | 2027-01-15T08:00:02Z | 10.00% | applying | 2 |
-| 2027-01-15T08:01:03Z | 2027-01-15T08:01:04Z | 100.00% | promoting | 5 |
+| 2027-01-15T08:00:00Z | 2027-01-15T08:00:01Z | 0.00% | applying | 1/4 |
+| 2027-01-15T08:00:01Z | 2027-01-15T08:00:02Z | 10.00% | applying | 2/4 |
+| 2027-01-15T08:01:03Z | 2027-01-15T08:01:04Z | 100.00% | promoting | 4/4 |
 
 ## What happened
 
@@ -135,7 +135,7 @@ def test_one_under_way_has_not_ended_and_shows_what_no_node_has() -> None:
     run.confirm()
     assert "# Release trade-v2: applying\n" in run.receipt
     assert "- Last change 2027-01-15T08:00:01Z: every node has the traffic asked for\n" in run.receipt
-    assert "| 2027-01-15T08:00:01Z | never | 10.00% | applying | 2 |\n" in run.receipt
+    assert "| 2027-01-15T08:00:01Z | never | 10.00% | applying | 2/4 |\n" in run.receipt
 
 
 def test_one_that_went_back_says_what_failed() -> None:
