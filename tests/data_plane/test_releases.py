@@ -203,21 +203,31 @@ async def test_without_a_healthy_host_it_goes_back_though_nothing_is_analysed(si
     assert "found no healthy host of checked@v2" in release.why
 
 
-async def test_an_isolated_version_is_reached_by_test_merchants_headers_and_cookies_only(site: ReleaseSite) -> None:
-    steps = "[{header: {name: x-try, exact: v2}}, {cookie: {name: trial, exact: 'on'}}]"
-    more = f"isolate: true\ntest_merchants: [{MERCHANTS[3]}, {MERCHANTS[4]}]\n"
-    await site.apply(document("alone", steps, more))
+async def test_an_isolated_version_is_reached_by_test_merchants_only(site: ReleaseSite) -> None:
+    more = f"isolate: true\ntest_merchants: [{MERCHANTS[3]}]\n"
+    await site.apply(document("alone", f"[{{merchants: [{MERCHANTS[4]}]}}]", more))
     release = await site.until("alone", "isolated")
-    assert (release.pins, release.set_weight) == (4, 0)
+    assert (release.pins, release.set_weight) == (2, 0)
     for merchant in MERCHANTS:
-        assert (await site.pay(merchant)).version == ("v2" if merchant in MERCHANTS[3:5] else "v1")
+        told = await site.pay(merchant, headers={"x-pay-version": "v2", "x-pay-split": "1", "x-pay-merchant": "m003"})
+        assert told.version == ("v2" if merchant in MERCHANTS[3:5] else "v1")
+    await site.tell("alone", "abort")
+    await site.until("alone", "rolled_back")
+    assert (await site.pay(MERCHANTS[3])).version == "v1"
+
+
+async def test_headers_and_cookies_pick_the_target(site: ReleaseSite) -> None:
+    steps = "[{header: {name: x-try, exact: v2}}, {cookie: {name: trial, exact: 'on'}}, {gate: true}]"
+    await site.apply(document("picked", steps))
+    release = await site.until("picked", "gated")
+    assert (release.pins, release.set_weight) == (2, 0)
     assert (await site.pay(MERCHANTS[0], headers={"x-try": "v2"})).version == "v2"
     assert (await site.pay(MERCHANTS[0], headers={"x-try": "v3"})).version == "v1"
     assert (await site.pay(MERCHANTS[0], headers={"cookie": "a=b; trial=on"})).version == "v2"
     assert (await site.pay(MERCHANTS[0], headers={"cookie": "trial=off"})).version == "v1"
-    await site.tell("alone", "abort")
-    await site.until("alone", "rolled_back")
-    assert (await site.pay(MERCHANTS[3])).version == "v1"
+    await site.tell("picked", "abort")
+    await site.until("picked", "rolled_back")
+    assert (await site.pay(MERCHANTS[0], headers={"x-try": "v2"})).version == "v1"
 
 
 async def test_orders_stay_with_the_version_that_they_began_on_while_it_drains(site: ReleaseSite) -> None:

@@ -221,7 +221,7 @@ class ReleaseDocument(Document):
     steps: tuple[StepDocument, ...] = Field((), description="Of a canary. Behind the last one all traffic moves.")
     blue_green: BlueGreenDocument | None = None
     isolate: StrictBool = Field(
-        False, description="No weight, ever: only test_merchants and other pins reach the target."
+        False, description="No weight, no header, no cookie: only test_merchants and other merchants named reach it."
     )
     test_merchants: tuple[Identifier, ...] = Field((), max_length=1_000, description="Go to the target from the start.")
     salt: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,64}$")] | None = Field(
@@ -250,8 +250,10 @@ class ReleaseDocument(Document):
             raise ValueError("a blue_green release has neither steps nor isolate; its blue_green says what happens")
         if self.strategy is Kind.CANARY and not self.steps and not self.isolate:
             raise ValueError("a canary has steps")
-        if self.isolate and not self.test_merchants and not any(_pins(step, "") for step in self.steps):
+        if self.isolate and not self.test_merchants and all(step.merchants is None for step in self.steps):
             raise ValueError("an isolated version needs test_merchants, or nobody reaches it")
+        if self.isolate and any(step.header is not None or step.cookie is not None for step in self.steps):
+            raise ValueError("an isolated version is reached by merchants alone: anybody may send a header or a cookie")
         if self.stable == self.target:
             raise ValueError("stable and target are the same version")
         shares = [step.weight for step in self.steps if step.weight is not None]

@@ -74,10 +74,10 @@ class Hooks:
 class Plan:
     """`stable` and `target` are versions of `service`. `analysis` None: nothing is looked at, and holds end by time.
 
-    `isolate`: the target never gets any weight; it ends reachable by its pins alone. `depends_on`: (service, version)
-    whose checks must pass before the first step. `salt`: of the merchants' order on their way to the target.
-    `orders_stay`: each order goes on with the version that it began on, until `drain_s` seconds after the last step.
-    `mirror`: share, of 10,000, of harmless requests that the target is shown while the release is under way.
+    `isolate`: the target never gets any weight; it ends reachable by its pinned merchants alone. `depends_on`:
+    (service, version) whose checks must pass before the first step. `salt`: of the merchants' order on their way to the
+    target. `orders_stay`: each order goes on with the version that it began on, until `drain_s` seconds after the last
+    step. `mirror`: share, of 10,000, of harmless requests that the target is shown while the release is under way.
     """
 
     name: str

@@ -107,6 +107,8 @@ HEAD = "release: r\nservice: trade\nstable: v1\ntarget: v2\n"
         (HEAD + "steps:\n  - header: {name: x-pay-merchant, exact: a}\n", "r.yaml:6: steps[0].header: x-pay-*"),
         (HEAD + "steps:\n  - cookie: {name: a}\n", "r.yaml:6: steps[0].cookie: a cookie that picks"),
         (HEAD + "isolate: true\n", "an isolated version needs test_merchants"),
+        (HEAD + "isolate: true\ntest_merchants: [a]\nsteps: [{header: {name: x, exact: y}}]\n", "by merchants alone"),
+        (HEAD + "isolate: true\ntest_merchants: [a]\nsteps: [{cookie: {name: x, exact: y}}]\n", "by merchants alone"),
         (HEAD + "isolate: true\ntest_merchants: [a]\nsteps: [{weight: 1}]\n", "an isolated version gets no weight"),
         (HEAD + "blue_green: {}\nsteps: [{weight: 1}]\n", "belongs to strategy: blue_green"),
         (HEAD + "strategy: blue_green\nsteps: [{weight: 1}]\n", "has neither steps nor isolate"),
