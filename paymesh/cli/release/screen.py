@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from paymesh.cli.release.output import encodable
 
@@ -33,18 +33,28 @@ def is_terminal() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-@contextmanager
-def screen() -> Iterator[Screen]:
-    """The cursor is hidden, and shown again however it ends: SIGTERM becomes SystemExit for that."""
-    before = signal.signal(signal.SIGTERM, _end)
+@asynccontextmanager
+async def screen() -> AsyncIterator[Screen]:
+    """The cursor is hidden, and shown again however it ends: SIGTERM cancels the task and becomes SystemExit. (Raised
+    by a signal's handler it would be lost where it comes upon a callback of gRPC.)"""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # whoever draws is one
+    terminated = False
+
+    def end() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
     sys.stdout.write(f"{_CLEAR}{_HIDE_CURSOR}")
     try:
         yield Screen()
+    except asyncio.CancelledError:
+        if terminated:
+            sys.exit(EXIT_TERMINATED)
+        raise
     finally:
         sys.stdout.write(_SHOW_CURSOR)
         sys.stdout.flush()
-        signal.signal(signal.SIGTERM, before)
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(EXIT_TERMINATED)
+        loop.remove_signal_handler(signal.SIGTERM)

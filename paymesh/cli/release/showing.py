@@ -69,7 +69,7 @@ async def _lines(args: argparse.Namespace) -> int:
 async def _drawn(args: argparse.Namespace) -> int:
     looked = watched.Watched(args)
     release = await looked.look()  # its trouble is told on a screen that was not cleared yet
-    with screen() as drawing:
+    async with screen() as drawing:
         while True:
             silence = [] if looked.answered else [f"No control plane answers on {args.admin}: as it was seen last.", ""]
             drawing.draw([*silence, *_view(release)])

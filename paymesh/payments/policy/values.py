@@ -123,7 +123,8 @@ WRITTEN_AS: Mapping[object, str] = {
 }
 """What a value is called where it is written otherwise than it is kept."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$")]
+NAME_PATTERN = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}"
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:@-]{1,64}$")]
 Interpolated = Annotated[str, BeforeValidator(_interpolated), StringConstraints(min_length=1)]
 Port = Annotated[StrictInt, BeforeValidator(_port), Field(ge=1, le=65535)]

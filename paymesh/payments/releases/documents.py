@@ -5,18 +5,28 @@ Refuses I/O, and whatever would be guessed. What needs the service's versions is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import Field, StrictBool, StrictInt, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StringConstraints, model_validator
 
 from paymesh.payments.outcome import Outcome
 from paymesh.payments.policy.compiled import Operation
 from paymesh.payments.policy.parsing import parse
 from paymesh.payments.policy.problems import DocumentPath, PolicyErrors
 from paymesh.payments.policy.route_documents import CookieMatchDocument, HeaderName
-from paymesh.payments.policy.values import Bound, Document, Identifier, Milliseconds, Name, Seconds, Weight
+from paymesh.payments.policy.values import (
+    NAME_PATTERN,
+    Bound,
+    Document,
+    Identifier,
+    Milliseconds,
+    Name,
+    Seconds,
+    Weight,
+)
 from paymesh.payments.policy.yaml_source import read_text
 from paymesh.payments.releases.analysis import LatencyRule, RateRule
 from paymesh.payments.releases.checks import (
@@ -33,10 +43,19 @@ from paymesh.payments.releases.traffic import COOKIE, HEADER, MERCHANT, TOTAL, P
 
 _ONE = Decimal(1)
 MAX_COOKIE = 80
+
+
+def _service_at_version(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(f"{NAME_PATTERN}@{NAME_PATTERN}", value):
+        raise ValueError("a service and its version, such as ledger@v2")
+    return value
+
+
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[\x21-\x7e]+$", max_length=2_000)]
 Percentage = Annotated[Bound, Field(ge=0, le=100)]
 Sample = Annotated[StrictInt, Field(ge=1, le=100_000_000)]
 Wait = Annotated[Seconds, Field(ge=1)]
+Dependency = Annotated[str, BeforeValidator(_service_at_version)]
 Merchants = Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=1_000)]
 
 
@@ -64,20 +83,23 @@ class CookiePinDocument(CookieMatchDocument):
 
 
 class StepDocument(Document):
-    """Exactly one of weight, merchants, header, cookie, hold and gate."""
+    """Exactly one of weight, merchants, header, cookie, hold, analysis and gate."""
 
     weight: Weight | None = Field(None, description="The target's percent of the traffic, in steps of 0.01.")
     merchants: Merchants | None = Field(None, description="These merchants go to the target.")
     header: HeaderPinDocument | None = Field(None, description="Requests with this header go to the target.")
     cookie: CookiePinDocument | None = Field(None, description="Requests with this cookie go to the target.")
     hold: Wait | None = Field(None, description="Nothing moves for so long, and until the analysis has passed.")
+    analysis: StrictBool | None = Field(None, description="true: until the analysis has passed, however long it takes.")
     gate: StrictBool | None = Field(None, description="true: until a person promotes.")
 
     @model_validator(mode="after")
     def _one_thing(self) -> StepDocument:
         given = [getattr(self, name) for name in type(self).model_fields]
-        if len(given) - given.count(None) != 1 or self.gate is False:
-            raise ValueError("a step is exactly one of weight, merchants, header, cookie, hold and gate: true")
+        if len(given) - given.count(None) != 1 or False in (self.gate, self.analysis):
+            raise ValueError(
+                "a step is exactly one of weight, merchants, header, cookie, hold, analysis: true and gate: true"
+            )
         return self
 
 
@@ -205,11 +227,6 @@ class HooksDocument(Document):
     timeout: Milliseconds = 5_000
 
 
-class DependencyDocument(Document):
-    service: Name
-    version: Name
-
-
 class ReleaseDocument(Document):
     """What `paymesh release apply -f FILE` takes."""
 
@@ -235,8 +252,8 @@ class ReleaseDocument(Document):
     mirror: Weight = Field(
         0, description="Percent of the requests on routes with safe_to_repeat: true that the target gets a copy of."
     )
-    depends_on: tuple[DependencyDocument, ...] = Field(
-        (), description="The first step waits until the checks of these have passed."
+    depends_on: tuple[Dependency, ...] = Field(
+        (), description="SERVICE@VERSION: the first step waits until the checks of these have passed."
     )
     on_failure: OnFailure = OnFailure.ROLLBACK
     analysis: AnalysisDocument | None = None
@@ -254,6 +271,8 @@ class ReleaseDocument(Document):
             raise ValueError("an isolated version needs test_merchants, or nobody reaches it")
         if self.isolate and any(step.header is not None or step.cookie is not None for step in self.steps):
             raise ValueError("an isolated version is reached by merchants alone: anybody may send a header or a cookie")
+        if self.analysis is None and any(step.analysis for step in self.steps):
+            raise ValueError("a step waits for the analysis, and there is none: analysis has the checks")
         if self.stable == self.target:
             raise ValueError("stable and target are the same version")
         shares = [step.weight for step in self.steps if step.weight is not None]
@@ -309,7 +328,7 @@ def _plan(document: ReleaseDocument) -> Plan:
         steps=tuple(_steps(document)),
         analysis=_analysis(document.analysis),
         on_failure=document.on_failure,
-        depends_on=tuple((one.service, one.version) for one in document.depends_on),
+        depends_on=tuple(_dependency(one) for one in document.depends_on),
         isolate=document.isolate,
         salt=document.salt or document.release,
         orders_stay=document.drain is not None,
@@ -317,6 +336,11 @@ def _plan(document: ReleaseDocument) -> Plan:
         mirror=document.mirror,
         hooks=Hooks(document.hooks.before, document.hooks.after, document.hooks.timeout),
     )
+
+
+def _dependency(text: str) -> tuple[str, str]:
+    service, _, version = text.partition("@")
+    return service, version
 
 
 def _steps(document: ReleaseDocument) -> Iterator[Step]:
@@ -338,8 +362,8 @@ def _steps(document: ReleaseDocument) -> Iterator[Step]:
 def _step(step: StepDocument, target: str) -> Step:
     if step.weight is not None:
         return SetWeight(step.weight)
-    if step.hold is not None:
-        return Hold(step.hold)
+    if step.hold is not None or step.analysis:
+        return Hold(step.hold or 0)
     pins = _pins(step, target)
     return SetPins(pins) if pins else Gate()
 

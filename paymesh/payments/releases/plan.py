@@ -42,7 +42,7 @@ class SetPins:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Nothing moves for so long. With an analysis it lasts until that has passed, too."""
+    """Nothing moves for so long. With an analysis it lasts until that has passed, too; 0: for nothing else."""
 
     __pydantic_config__ = STRICT
 
@@ -138,7 +138,8 @@ def plan_problems(plan: Plan, versions: tuple[str, ...]) -> list[Problem]:
         found.append((("steps",), "the weights of the steps rise, from above 0 to 100 percent at most"))
     if plan.isolate and shares:
         found.append((("isolate",), "an isolated version gets no weight"))
-    if any(isinstance(step, Hold) and step.seconds <= 0 for step in plan.steps):
+    shortest = 0 if plan.analysed else 1
+    if any(isinstance(step, Hold) and step.seconds < shortest for step in plan.steps):
         found.append((("steps",), "a hold takes some seconds"))
     if not plan.steps:
         found.append((("steps",), "there are no steps"))

@@ -21,6 +21,8 @@ def step_in_words(step: Step) -> str:
             return f"weight {format_percent(weight)}%"
         case SetPins(pins):
             return pins_in_words(pins)
+        case Hold(0):
+            return "analysis"
         case Hold(seconds):
             return f"hold {duration_in_words(seconds)}"
         case Gate():

@@ -102,7 +102,7 @@ def test_what_is_not_simulated_is_said(file: Path, capsys: pytest.CaptureFixture
         "    - counter: {name: refused, outcome: refused, max_rise: 2}\n"
         "    - prometheus: {name: errors, url: 'http://prometheus:9090', query: 'sum(up)', at_most: 1}\n"
         "    - webhook: {name: desk, url: 'https://example.com/desk'}\n"
-        "test_merchants: [lab]\ndepends_on: [{service: ledger, version: v7}]\ndrain: 15m\n"
+        "test_merchants: [lab]\ndepends_on: [ledger@v7]\ndrain: 15m\n"
         "hooks: {before: ['http://127.0.0.1:1/before']}\n"
     )
     file.write_text(CANARY + more)

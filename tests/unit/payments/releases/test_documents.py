@@ -22,7 +22,7 @@ test_merchants: [lab]
 drain: 15m
 mirror: '0.5'
 on_failure: freeze
-depends_on: [{service: ledger, version: v7}]
+depends_on: [ledger@v7]
 steps:
   - header: {name: x-canary, exact: 'yes'}
   - cookie: {name: canary, exact: 'yes'}
@@ -30,6 +30,7 @@ steps:
   - hold: 5m
   - merchants: [bookshop, cinema]
   - weight: 50
+  - analysis: true
   - gate: true
 analysis:
   every: 2s
@@ -55,6 +56,7 @@ def test_a_canary() -> None:
         Hold(300),
         SetPins((Pin("merchant", "", "bookshop", "v2"), Pin("merchant", "", "cinema", "v2"))),
         SetWeight(5_000),
+        Hold(0),
         Gate(),
     )
     assert (plan.salt, plan.orders_stay, plan.drain_s, plan.mirror) == ("trade-v2", True, 900, 50)
@@ -106,6 +108,10 @@ HEAD = "release: r\nservice: trade\nstable: v1\ntarget: v2\n"
         (HEAD + "steps:\n  - gate: false\n", "r.yaml:6: steps[0]: a step is exactly one"),
         (HEAD + "steps:\n  - header: {name: x-pay-merchant, exact: a}\n", "r.yaml:6: steps[0].header: x-pay-*"),
         (HEAD + "steps:\n  - cookie: {name: a}\n", "r.yaml:6: steps[0].cookie: a cookie that picks"),
+        (HEAD + "steps: [{weight: 1}]\ndepends_on: [ledger]\n", "r.yaml:6: depends_on[0]: a service and its version"),
+        (HEAD + "steps: [{weight: 1}]\ndepends_on: [{a: b}]\n", "r.yaml:6: depends_on[0]: a service and its version"),
+        (HEAD + "steps: [{weight: 1}, {analysis: true}]\n", "a step waits for the analysis, and there is none"),
+        (HEAD + "steps: [{analysis: false}]\n", "r.yaml:5: steps[0]: a step is exactly one of"),
         (HEAD + "isolate: true\n", "an isolated version needs test_merchants"),
         (HEAD + "isolate: true\ntest_merchants: [a]\nsteps: [{header: {name: x, exact: y}}]\n", "by merchants alone"),
         (HEAD + "isolate: true\ntest_merchants: [a]\nsteps: [{cookie: {name: x, exact: y}}]\n", "by merchants alone"),

@@ -190,7 +190,8 @@ def test_a_command_that_does_not_fit_says_why(command: Command, phase: str) -> N
         ({"steps": (SetWeight(200), SetWeight(100))}, "rise"),
         ({"steps": (SetWeight(0),)}, "rise"),
         ({"steps": (SetWeight(TOTAL + 1),)}, "rise"),
-        ({"steps": (Hold(0),)}, "seconds"),
+        ({"steps": (Hold(0),), "analysis": None}, "seconds"),
+        ({"steps": (Hold(-1),)}, "seconds"),
         ({"steps": ()}, "no steps"),
     ],
 )
@@ -370,3 +371,14 @@ def test_a_hold_before_any_traffic_ends_by_time() -> None:
     run.confirm()
     run.passes(5)
     assert run.given == [0, 1]
+
+
+def test_a_step_that_waits_for_the_analysis_takes_as_long_as_that_does() -> None:
+    run = Run(replace(PLAN, steps=(SetWeight(1), Hold(0), SetWeight(2), Gate())))
+    run.confirm()
+    run.passes(86_400)
+    run.judge(Verdict.INCONCLUSIVE)
+    run.passes(86_400)
+    assert (run.state.phase, run.given) == (Phase.HOLDING, [1])
+    run.judge(Verdict.PASS)
+    assert run.given == [1, 2]

@@ -18,6 +18,7 @@ def merchants(*names: str) -> SetPins:
     ("step", "words"),
     [
         (SetWeight(1), "weight 0.01%"),
+        (Hold(0), "analysis"),
         (SetWeight(1_000), "weight 10.00%"),
         (SetWeight(10_000), "weight 100.00%"),
         (Hold(300), "hold 5m"),
