@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -26,6 +26,7 @@ from tests.xds.simulated_node import SimulatedNode
 pytestmark = [pytest.mark.soak, pytest.mark.asyncio]
 REPOSITORY = Path(__file__).resolve().parents[2]
 POLICY = """
+merchants: [{id: m1, credentials: [{scheme: hmac, key_id: m1, secret: {file: m1.key}}]}]
 services:
   - name: trade
     versions:
@@ -49,6 +50,7 @@ class Site:
         self.folder = folder
         self.ports = Ports.random()
         (folder / "policy.yaml").write_text(POLICY)
+        (folder / "m1.key").write_text("a throw-away secret of m1, 32 bytes")
 
     async def start(self, die_at: int) -> asyncio.subprocess.Process:
         flags = ("--policy", "policy.yaml", "--listen", self.ports.address("xds"), "--state", "data", "--unvalidated")
@@ -86,8 +88,18 @@ class Site:
         return (self.folder / "points").read_text().splitlines()
 
 
+@contextlib.contextmanager
+def while_it_is_away() -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
+            raise
+
+
 async def play(folder: Path, die_at: int) -> tuple[list[str], list[tuple[str, int, int]], list[int]]:
-    """Points passed; phase, step and weight of each change of state; the target's weights, as they were recorded."""
+    """Points passed; phase, step and weight of each change of state; the versions' weights, as the
+    node has them."""
     folder.mkdir()
     site = Site(folder)
     process = await site.start(die_at)
@@ -97,7 +109,7 @@ async def play(folder: Path, die_at: int) -> tuple[list[str], list[tuple[str, in
             while True:
                 if process.returncode is not None:
                     process = await site.start(0)
-                with contextlib.suppress(grpc.aio.AioRpcError):
+                with while_it_is_away():
                     async with grpc.aio.insecure_channel(site.ports.address("admin")) as channel:
                         releases = releases_pb2_grpc.ReleasesStub(channel)
                         if not begun:
@@ -106,10 +118,12 @@ async def play(folder: Path, die_at: int) -> tuple[list[str], list[tuple[str, in
                                 apply = pb.ApplyRequest(file_name="r.yaml", text=DOCUMENT, reason="soak", actor="ann")
                                 await releases.Apply(apply, timeout=2)
                             begun = True
-                        if (await releases.Get(pb.GetRequest(name="killed"), timeout=2)).phase == "promoted":
+                        phase = (await releases.Get(pb.GetRequest(name="killed"), timeout=2)).phase
+                        status = await admin_pb2_grpc.AdminStub(channel).Status(admin_pb2.StatusRequest(), timeout=2)
+                        (service,) = status.services
+                        # After the last point the node has to come back, too.
+                        if phase == "promoted" and all(one.HasField("actual_weight") for one in service.versions):
                             entries = (await releases.History(pb.HistoryRequest(name="killed"), timeout=2)).entries
-                            status = await admin_pb2_grpc.AdminStub(channel).Status(admin_pb2.StatusRequest())
-                            (service,) = status.services
                             steps = [(one.phase, one.step, one.set_weight) for one in entries]
                             return site.points(), steps, [one.actual_weight for one in service.versions]
                 await asyncio.sleep(0.05)
