@@ -9,12 +9,12 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from control_plane.releases.recent_merchants import RecentMerchants
-from control_plane.releases.version_counts import BOUNDS_MS, Exchange, Sample, VersionCounts, quantile_ms
+from control_plane.releases.version_counts import BOUNDS_MS, Exchange, Sample, VersionCounts
 from paymesh.payments import internal_names as names
 from paymesh.payments.money import Money, read_money
 from paymesh.payments.order_versions import version_of_cluster
 from paymesh.payments.policy.compiled import Operation, Policy
-from paymesh.payments.releases.analysis import Counted, Histogram
+from paymesh.payments.releases.analysis import Counted, Histogram, quantile
 from paymesh.payments.releases.checks import Counting
 from paymesh.payments.releases.exposure import Exposure, Recent
 from paymesh.server.access_log import Finished
@@ -75,7 +75,8 @@ class Observed(Collector):
 
     def p99_ms(self, service: str, version: str) -> int | None:
         """Of the last minutes; None: nothing was answered."""
-        return quantile_ms(self.histogram(service, version, self._clock_s() - _RECENTLY_S), 99)
+        lately = self.histogram(service, version, self._clock_s() - _RECENTLY_S)
+        return quantile(lately, 0.99) if lately else None
 
     def without_host(self, service: str, version: str, since_s: int) -> int:
         """Requests that found no healthy host there."""

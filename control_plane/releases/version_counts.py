@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from paymesh.payments.money import Money
-from paymesh.payments.releases.analysis import Counted, Histogram
+from paymesh.payments.releases.analysis import Counted, Histogram, quantile
 from paymesh.payments.releases.checks import Counting
 from paymesh.payments.releases.exposure import Exposure
 
@@ -122,7 +122,7 @@ class VersionCounts:
         for second in chosen:
             latencies.update(second.latencies)
         requests, errors = sum(one.requests for one in chosen), sum(one.failed for one in chosen)
-        return Sample(since_s, requests, errors, quantile_ms(latencies, 99) or 0)
+        return Sample(since_s, requests, errors, quantile(latencies, 0.99) if latencies else 0)
 
     def _since(self, since_s: int) -> Iterator[_Second]:
         for second in reversed(self._seconds):
@@ -137,16 +137,6 @@ class VersionCounts:
         if currency not in self.total.amounts and len(self.total.amounts) >= MAX_CURRENCIES:
             return {}
         return {currency: exchange.money.amount}
-
-
-def quantile_ms(histogram: Histogram, percent: int) -> int | None:
-    """The upper bound of the bucket in which so many percent end; None of nothing."""
-    needed, seen = -(-sum(histogram.values()) * percent // 100), 0
-    for bound in sorted(histogram):
-        seen += histogram[bound]
-        if seen >= needed:
-            return bound
-    return None
 
 
 def _counted(second: _Second, counting: Counting, operation: str, outcome: str) -> Counted:

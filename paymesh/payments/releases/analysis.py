@@ -23,7 +23,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Payments of one version that went well, of all that say something."""
+    """Of one version: so many payments, or requests, went well of all that say something."""
 
     well: int
     total: int
@@ -35,7 +35,7 @@ class Counted:
 @dataclass(frozen=True, slots=True)
 class RateRule:
     """The target may be worse than the stable version by `max_drop` at most, in parts of 1. `confidence`: of the bound,
-    0.5 to 1. `min_sample`: payments of each version before anything is said."""
+    0.5 to 1. `min_sample`: so many of each version before anything is said."""
 
     name: str
     max_drop: float
@@ -72,7 +72,7 @@ def judge_rate(rule: RateRule, stable: Counted, target: Counted) -> Finding:
     """FAIL when the target is worse by more than allowed beyond doubt, PASS when it is not beyond doubt."""
     shown = f"stable {_percent(stable)}, target {_percent(target)}"
     if min(stable.total, target.total) < rule.min_sample:
-        return Finding(rule.name, Verdict.INCONCLUSIVE, f"{shown}: fewer than {rule.min_sample} payments")
+        return Finding(rule.name, Verdict.INCONCLUSIVE, f"{shown}: fewer than {rule.min_sample}")
     low, high = difference_bounds(stable, target, rule.confidence)
     allowed = f"{rule.max_drop:.2%} allowed"
     if low > rule.max_drop:
@@ -85,7 +85,7 @@ def judge_rate(rule: RateRule, stable: Counted, target: Counted) -> Finding:
 def judge_latency(rule: LatencyRule, stable: Histogram, target: Histogram) -> Finding:
     """By upper bounds of buckets: a quantile is never told better than it is."""
     if min(sum(stable.values()), sum(target.values())) < rule.min_sample:
-        return Finding(rule.name, Verdict.INCONCLUSIVE, f"fewer than {rule.min_sample} exchanges")
+        return Finding(rule.name, Verdict.INCONCLUSIVE, f"fewer than {rule.min_sample}")
     was, now = quantile(stable, rule.quantile), quantile(target, rule.quantile)
     bounds = [rule.max_ms] if rule.max_ms is not None else []
     if rule.max_ratio is not None:
@@ -138,4 +138,4 @@ def quantile(histogram: Histogram, share: float) -> int:
 
 
 def _percent(counted: Counted) -> str:
-    return "no payment" if not counted.total else f"{counted.well / counted.total:.2%} of {counted.total}"
+    return "none" if not counted.total else f"{counted.well / counted.total:.2%} of {counted.total}"

@@ -128,7 +128,7 @@ class TestPayments:
 class TestLoadReports:
     async def test_requests_are_counted_by_envoys_reports_alone(self, site: Site) -> None:
         await site.both()
-        assert (await site.says(REQUESTS)).why == "stable no payment, target no payment: fewer than 100 payments"
+        assert (await site.says(REQUESTS)).why == "stable none, target none: fewer than 100"
         site.reported("v1", 9_000)
         site.reported("v2", 1_000)
         assert await site.verdict(REQUESTS) is Verdict.PASS
