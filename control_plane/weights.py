@@ -7,14 +7,13 @@ as the policy has the same versions in the same order; a policy that would drop 
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from control_plane.sqlite import transaction
+from control_plane.sqlite import open_database, transaction
 from paymesh.payments.percent import format_percent
 from paymesh.payments.policy.compiled import TOTAL_WEIGHT, Policy, Service
 from paymesh.payments.releases.traffic import Rules, decode_rules, encode_rules
@@ -63,17 +62,8 @@ class WeightStore:
     """Recorded changes in one SQLite file. Blocking: call it in a thread."""
 
     def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(file, timeout=5, isolation_level=None, check_same_thread=False)
-        try:
-            self._database.execute("PRAGMA journal_mode=WAL")
-            # FULL: what was answered as recorded survives a power cut.
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(_SCHEMA)
-        except sqlite3.Error:  # such as: the file is no database
-            self._database.close()
-            raise
+        self._database = open_database(file, _SCHEMA)
 
     def recorded(self) -> dict[str, dict[str, int]]:
         """The newest weights of every service that was ever set."""

@@ -7,12 +7,12 @@ documents hold references only. The contract is `ConfigStore`'s methods; a share
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from control_plane.sqlite import open_database, transaction
 from paymesh.server.policy_resource import Documents, version_of
 
 NONE = "none"
@@ -50,17 +50,8 @@ class ConfigStore:
     """One SQLite file. Blocking: call it in a thread."""
 
     def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(file, timeout=5, isolation_level=None, check_same_thread=False)
-        try:
-            self._database.execute("PRAGMA journal_mode=WAL")
-            # FULL: what was answered as recorded survives a power cut.
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute(_SCHEMA)
-        except sqlite3.Error:
-            self._database.close()
-            raise
+        self._database = open_database(file, _SCHEMA)
 
     def current(self) -> Applied | None:
         """The one in force."""
@@ -85,18 +76,13 @@ class ConfigStore:
             raise ValueError("a reason is required: it is what the history shows")
         text = json.dumps(documents, ensure_ascii=False)
         with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._database):
                 self._compare(if_version)
                 found = self._database.execute(
                     "INSERT INTO configurations (version, before, at, actor, reason, documents, refused)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (version_of(documents), if_version, time.time(), actor, reason, text, refused),
                 )
-                self._database.execute("COMMIT")
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
             recorded = self._one("id = ?", found.lastrowid)
             assert recorded is not None  # just written
             return recorded

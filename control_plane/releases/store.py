@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from control_plane.sqlite import transaction
+from control_plane.sqlite import open_database, transaction
 from paymesh.payments.releases.codec import decode_plan, decode_state, encode_plan, encode_state
 from paymesh.payments.releases.exposure import Exposure
 from paymesh.payments.releases.history import Entry
@@ -51,16 +51,8 @@ class ReleaseStore:
     """Blocking: call it in a thread. Raises sqlite3.Error."""
 
     def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(file, timeout=5, isolation_level=None, check_same_thread=False)
-        try:
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(_SCHEMA)
-        except sqlite3.Error:
-            self._database.close()
-            raise
+        self._database = open_database(file, _SCHEMA)
 
     def begin(self, release: Release, who: str, what: str, now_s: int) -> None:
         """A new one, or one of the same name whose last run is over. Raises ReleaseConflict."""
